@@ -1,0 +1,39 @@
+"""Every mistake a user can make ends in one of these: one sentence, and the way out."""
+
+from __future__ import annotations
+
+
+class LhccError(Exception):
+    """A mistake in the input, not in lhcc.  `hint` is the next command or change to try."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+class ModelError(LhccError):
+    """The model cannot be read, or holds something that no frontend understands."""
+
+
+class UnsupportedOperator(ModelError):
+    """Operators without a lowering; the message lists every one of them with its nodes."""
+
+
+class InputError(LhccError):
+    """Inputs do not fit the model: count, shape or dtype."""
+
+
+class TargetError(LhccError):
+    """Unknown target, unknown target argument, or a target that cannot place a layer."""
+
+
+class ArtifactError(LhccError):
+    """An artifact is truncated, tampered with, too new, or made for another machine."""
+
+
+class ToolMissing(LhccError):
+    """A tool or optional package is needed and is not installed."""
