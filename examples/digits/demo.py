@@ -1,0 +1,38 @@
+"""Compiles the shipped digit networks, checks them on the 360 held-out digits, prints where their time goes.
+
+Run: make demo, or python examples/digits/demo.py [--target cpu] [NETWORK.onnx ...].  Needs no training framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import lhcc
+import numpy as np
+
+from data import HERE, held_out
+
+REQUIRED_ACCURACY = 0.97
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", type=Path, default=[HERE / "vgg.onnx"])
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    images, labels = held_out()
+    failed = 0
+    for path in arguments.networks:
+        executable = lhcc.compile(str(path), target=arguments.target, threads=arguments.threads)
+        named = np.array([int(np.argmax(executable(image[None]))) for image in images])
+        correct = int(np.sum(named == labels))
+        print(f"{path.name} on {arguments.target}: {correct} of {len(labels)} held-out digits ({correct / len(labels):.2%})")
+        print(executable.profile(images[:1]))
+        failed += correct < REQUIRED_ACCURACY * len(labels)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""Writes a trained network as ONNX: masks multiplied into the weights, exact zeros, layers named as in the model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lhcc.errors import ToolMissing
+from lhcc.nn.convert import fold_masks
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def export_onnx(
+    model: nn.Module,
+    inputs: tuple[torch.Tensor, ...] | torch.Tensor,
+    path: str | Path | None = None,
+    opset: int = 18,
+) -> onnx.ModelProto:
+    """Exports `model` in inference mode, with fixed input shapes; writes it to `path` if one is given.
+
+    Every masked weight is a true zero in the file.  A node that owns a layer's weight carries that layer's name.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError as missing:
+        raise ToolMissing(f"exporting needs {missing.name}, which is not installed", "pip install onnx onnxscript") from missing
+    example = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+    exported = _export_quietly(fold_masks(model).eval(), example, opset)
+    _name_nodes_after_layers(exported)
+    _forget_source_code(exported)
+    _make_zeros_positive(exported)
+    onnx.checker.check_model(exported, full_check=True)
+    if path is not None:
+        onnx.save(exported, str(path))
+    return exported
+
+
+def _export_quietly(model: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) -> onnx.ModelProto:
+    """The exporter logs about every optional package that it does not find; none of that concerns the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            program: Any = torch.onnx.export(
+                model, inputs, dynamo=True, external_data=False, verbose=False, opset_version=opset
+            )
+    finally:
+        logger.setLevel(level)
+    proto: onnx.ModelProto = program.model_proto
+    return proto
+
+
+def _name_nodes_after_layers(model: onnx.ModelProto) -> None:
+    weights = {tensor.name for tensor in model.graph.initializer if tensor.name.endswith(".weight")}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        layers = [name.removesuffix(".weight") for name in node.input if name in weights]
+        if len(layers) == 1 and layers[0] not in taken:
+            node.name = layers[0]
+            taken.add(layers[0])
+
+
+def _forget_source_code(model: onnx.ModelProto) -> None:
+    """The exporter notes stack traces with the file names of the machine it ran on."""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in model.graph.initializer:
+        tensor.ClearField("metadata_props")
+        tensor.ClearField("doc_string")
+
+
+def _make_zeros_positive(model: onnx.ModelProto) -> None:
+    """A folded batch norm with a negative scale turns a masked 0 into -0."""
+    from onnx import numpy_helper
+
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if np.issubdtype(values.dtype, np.floating):
+            tensor.CopyFrom(numpy_helper.from_array(values + values.dtype.type(0), tensor.name))
