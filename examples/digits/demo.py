@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import lhcc
 import numpy as np
-
 from data import HERE, held_out
+
+import lhcc
 
 REQUIRED_ACCURACY = 0.97
 
@@ -28,7 +28,8 @@ def main() -> int:
         executable = lhcc.compile(str(path), target=arguments.target, threads=arguments.threads)
         named = np.array([int(np.argmax(executable(image[None]))) for image in images])
         correct = int(np.sum(named == labels))
-        print(f"{path.name} on {arguments.target}: {correct} of {len(labels)} held-out digits ({correct / len(labels):.2%})")
+        share = f"{correct} of {len(labels)} held-out digits ({correct / len(labels):.2%})"
+        print(f"{path.name} on {arguments.target}: {share}")
         print(executable.profile(images[:1]))
         failed += correct < REQUIRED_ACCURACY * len(labels)
     return 1 if failed else 0

@@ -1,4 +1,4 @@
-"""Trains the dense networks of this example and writes them as ONNX.  Run: python examples/digits/train.py (2 minutes)."""
+"""Trains the dense networks of this example and writes them as ONNX: python examples/digits/train.py (2 minutes)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 
 import numpy as np
 import torch
+from data import HERE, held_out, split, write_held_out
+from networks import EXAMPLE_INPUT, NETWORKS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data import HERE, held_out, split, write_held_out
-from networks import EXAMPLE_INPUT, NETWORKS
+from lhcc.nn import ShapeSchedule, export_onnx
 
 EPOCHS = 60
 BATCH = 64
@@ -27,35 +28,51 @@ def shifted(images: Tensor, random: torch.Generator) -> Tensor:
     return padded[torch.arange(len(images))[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
-def train(network: nn.Module, epochs: int = EPOCHS) -> None:
-    """One-cycle AdamW on cross-entropy with smoothed labels."""
+def parameter_groups(network: nn.Module) -> list[dict[str, object]]:
+    """Effects move faster than weights and must not decay: a decaying effect would only drift towards indecision."""
+    effects = [p for name, p in network.named_parameters() if name.endswith("effects") and p.requires_grad]
+    others = [p for name, p in network.named_parameters() if not name.endswith("effects")]
+    return [
+        {"params": others, "lr": LEARNING_RATE, "weight_decay": 1e-2},
+        {"params": effects, "lr": 5 * LEARNING_RATE, "weight_decay": 0.0},
+    ]
+
+
+def train(network: nn.Module, epochs: int, schedule: ShapeSchedule | None = None) -> None:
+    """One cycle of AdamW on cross-entropy with smoothed labels; a schedule adds its penalty and follows the epochs."""
     images, labels = (torch.from_numpy(array) for array in split()[:2])
     random = torch.Generator().manual_seed(SEED)
-    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=1e-2)
+    groups = parameter_groups(network)
+    optimizer = torch.optim.AdamW(groups)
     batches = -(-len(images) // BATCH)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
+    rates = [float(str(group["lr"])) for group in groups]
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=epochs * batches)
     for _ in range(epochs):
         network.train()
+        task_losses = []
         for picked in torch.randperm(len(images), generator=random).split(BATCH):
             scores = network(shifted(images[picked], random))
             loss = F.cross_entropy(scores, labels[picked], label_smoothing=0.1)
+            task_losses.append(loss.item())
+            if schedule is not None:
+                loss = loss + schedule.penalty()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rate.step()
+        if schedule is not None:
+            schedule.step(float(np.mean(task_losses)))
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module) -> float:
-    """Fraction of the held-out digits that the network names correctly."""
+def correct(network: nn.Module) -> int:
+    """How many of the held-out digits the network names correctly."""
     images, labels = held_out()
     network.eval()
-    return float(np.mean(network(torch.from_numpy(images)).argmax(1).numpy() == labels))
+    return int(np.sum(network(torch.from_numpy(images)).argmax(1).numpy() == labels))
 
 
 def main() -> None:
-    from lhcc.nn import export_onnx
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
@@ -66,8 +83,8 @@ def main() -> None:
         network = kind()
         train(network, arguments.epochs)
         export_onnx(network, EXAMPLE_INPUT, HERE / f"{name}.onnx")
-        torch.save(network.state_dict(), HERE / f"{name}.pt")  # where LHC training starts; not committed
-        print(f"{name}: {accuracy(network):.2%} of the held-out digits")
+        torch.save(network.state_dict(), HERE / f"{name}.pt")  # LHC training starts here; not committed
+        print(f"{name}: {correct(network)} of {len(held_out()[1])} held-out digits")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Kernel shapes of heterogeneous convolutions: the fixed set of rigid shapes, and the masks that effects stand for.
 
-A kernel shape is the 0/1 pattern of one k x k kernel.  As an integer, bit (row * k + column) tells whether the tap is kept.
+A kernel shape is the 0/1 pattern of one k x k kernel.  As an integer code, bit (row * k + column) is set where the tap
+is kept.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def _rigid_shapes() -> NDArray[np.float32]:
@@ -28,15 +31,15 @@ RIGID_SHAPES = _rigid_shapes()
 
 
 def tile_to_channels(blocks: Array, group_in: int, group_out: int, inputs: int, outputs: int) -> Array:
-    """(..., output blocks, input blocks) -> (..., outputs, inputs), cropped where a block does not fit."""
-    full = np.repeat(np.repeat(blocks, group_out, axis=-2), group_in, axis=-1)
-    return full[..., :outputs, :inputs]
+    """(output blocks, input blocks, ...) -> (outputs, inputs, ...), cropped where a block does not fit."""
+    full = np.repeat(np.repeat(blocks, group_out, axis=0), group_in, axis=1)
+    return full[:outputs, :inputs]
 
 
 def free_mask(effects: Array, group_in: int, group_out: int, inputs: int, outputs: int) -> NDArray[np.float32]:
-    """Mask (outputs, inputs, kh, kw) of effects (output blocks, input blocks, kh, kw): a tap is kept where its effect > 0."""
-    kept = (effects > 0).astype(np.float32).transpose(2, 3, 0, 1)
-    return tile_to_channels(kept, group_in, group_out, inputs, outputs).transpose(2, 3, 0, 1).astype(np.float32)
+    """Mask (outputs, inputs, kh, kw) of effects (output blocks, input blocks, kh, kw): 1 where effects > 0."""
+    kept = np.asarray(effects > 0, np.float32)
+    return tile_to_channels(kept, group_in, group_out, inputs, outputs)
 
 
 def rigid_mask(effects: Array, group_in: int, group_out: int, inputs: int, outputs: int) -> NDArray[np.float32]:
@@ -45,18 +48,18 @@ def rigid_mask(effects: Array, group_in: int, group_out: int, inputs: int, outpu
     An exact tie selects every tied shape and adds them up, so a mask can exceed 1.
     """
     chosen = (effects >= effects.max(axis=0, keepdims=True)).astype(np.float32)
-    blocks = np.einsum("soi,shw->hwoi", chosen, RIGID_SHAPES)
-    return tile_to_channels(blocks, group_in, group_out, inputs, outputs).transpose(2, 3, 0, 1).astype(np.float32)
+    blocks = np.einsum("soi,shw->oihw", chosen, RIGID_SHAPES)
+    return tile_to_channels(blocks, group_in, group_out, inputs, outputs)
 
 
-def shape_codes(kept: NDArray[np.bool_]) -> NDArray[np.object_] | NDArray[np.int64]:
+def shape_codes(kept: NDArray[np.bool_]) -> Array:
     """Integer code per kernel of a kept pattern (..., kh, kw): bit (row * kw + column) is set where the tap is kept."""
     taps = kept.shape[-2] * kept.shape[-1]
     flat = kept.reshape(*kept.shape[:-2], taps)
     if taps <= 62:
-        return flat.astype(np.int64) @ (np.int64(1) << np.arange(taps, dtype=np.int64))
+        return np.asarray(flat.astype(np.int64) @ (np.int64(1) << np.arange(taps, dtype=np.int64)))
     weights = np.array([1 << tap for tap in range(taps)], dtype=object)  # 11 x 11 kernels do not fit 64 bits
-    return (flat.astype(object) * weights).sum(axis=-1)
+    return np.asarray((flat.astype(object) * weights).sum(axis=-1))
 
 
 def shape_of_code(code: int, height: int, width: int) -> NDArray[np.bool_]:

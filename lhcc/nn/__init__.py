@@ -1,4 +1,4 @@
-"""PyTorch layers, losses and schedules that train compressed networks, and the export that hands them to the compiler."""
+"""PyTorch layers, losses and schedules that train compressed networks, and their export to the compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions whose kernels have shapes: `LHConv2d` learns them per block of channels, `HetConv2d` has them by design."""
+"""Convolutions whose kernels have shapes: `LHConv2d` learns them per block, `HetConv2d` has them by design."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class MaskedConv2d(nn.Conv2d):
 
 
 class LHConv2d(MaskedConv2d):
-    """Learnable heterogeneous convolution: one learned kernel shape per `group_in` x `group_out` block of adjacent channels.
+    """Learnable heterogeneous convolution: one kernel shape per `group_in` x `group_out` block of adjacent channels.
 
-    `shapes="free"` learns every tap of a shape, `"rigid"` one of 15 fixed 3 x 3 shapes.  Where a block does not divide the
-    channels, the last one is cropped.  With `groups`, blocks run over the stored (out, in / groups) kernels.
+    `shapes="free"` learns every tap of a shape, `"rigid"` one of 15 fixed 3 x 3 shapes.  Where a block does not
+    divide the channels, the last one is cropped.  With `groups`, blocks run over the stored (out, in / groups) kernels.
     """
 
     enabled: Tensor
@@ -101,7 +101,7 @@ class LHConv2d(MaskedConv2d):
 class HetConv2d(MaskedConv2d):
     """Of every `p` input channels one keeps the whole kernel and the others its centre tap only.
 
-    The position of the whole kernels moves by one with each output channel, so that every input is seen whole by some output.
+    The position of the whole kernels moves by one with each output channel: every input is seen whole by some output.
     """
 
     fixed_mask: Tensor

@@ -1,4 +1,4 @@
-"""Between ordinary and masked convolutions: `to_lhc` swaps them in before training, `fold_masks` swaps them out after."""
+"""Between ordinary and masked convolutions: `to_lhc` swaps them in before training, `fold_masks` out after it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def to_lhc(
 ) -> nn.Module:
     """Swaps the convolutions of `model`, in place, for `LHConv2d` that start from the same weights; returns the model.
 
-    `keep_dense` names the convolutions that are left alone: by default the first one, as in the paper.  Convolutions with
-    groups are left alone too; rigid shapes exist for 3 x 3 kernels only, so the others get free ones.
+    `keep_dense` names the convolutions that are left alone: by default the first one, as in the paper.  Convolutions
+    with groups are left alone too; rigid shapes exist for 3 x 3 kernels only, so the others get free ones.
     """
     convolutions = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Conv2d}
     if not convolutions:
@@ -44,7 +44,7 @@ def to_lhc(
 
 
 def fold_masks(model: nn.Module) -> nn.Module:
-    """A copy of `model` in which every masked convolution is an ordinary one with the mask multiplied into its weight."""
+    """A copy of `model` in which masked convolutions are ordinary ones, with the mask multiplied into the weight."""
     folded = copy.deepcopy(model)
     for name, layer in list(folded.named_modules()):
         if isinstance(layer, MaskedConv2d):
@@ -65,12 +65,13 @@ def _as_lhc(layer: nn.Conv2d, shapes: Shapes, group_in: int, group_out: int) -> 
     with torch.no_grad():
         swapped.weight.copy_(layer.weight)
         _copy_bias(layer, swapped)
-    return swapped.train(layer.training)
+    swapped.train(layer.training)
+    return swapped
 
 
 def _bare(kind: type[C], like: nn.Conv2d, **options: Any) -> C:
     """A convolution of another kind with the geometry of `like`."""
-    return kind(
+    convolution: C = kind(
         like.in_channels,
         like.out_channels,
         like.kernel_size,
@@ -84,6 +85,7 @@ def _bare(kind: type[C], like: nn.Conv2d, **options: Any) -> C:
         dtype=like.weight.dtype,
         **options,
     )
+    return convolution
 
 
 def _copy_bias(source: nn.Conv2d, destination: nn.Conv2d) -> None:

@@ -22,7 +22,8 @@ def network_density(model: nn.Module) -> float:
     if not layers:
         return 1.0
     total = sum(layer.weight.numel() for layer in layers)
-    return sum(layer.density() * layer.weight.numel() for layer in layers) / total
+    kept = sum(layer.density() * layer.weight.numel() for layer in layers)
+    return float(kept / total)
 
 
 def density_loss(model: nn.Module, target: float) -> Tensor:

@@ -32,7 +32,8 @@ def export_onnx(
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as missing:
-        raise ToolMissing(f"exporting needs {missing.name}, which is not installed", "pip install onnx onnxscript") from missing
+        hint = "pip install onnx onnxscript"
+        raise ToolMissing(f"exporting needs {missing.name}, which is not installed", hint) from missing
     example = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
     exported = _export_quietly(fold_masks(model).eval(), example, opset)
     _name_nodes_after_layers(exported)
@@ -74,12 +75,10 @@ def _name_nodes_after_layers(model: onnx.ModelProto) -> None:
 
 def _forget_source_code(model: onnx.ModelProto) -> None:
     """The exporter notes stack traces with the file names of the machine it ran on."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    for tensor in model.graph.initializer:
-        tensor.ClearField("metadata_props")
-        tensor.ClearField("doc_string")
 
 
 def _make_zeros_positive(model: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""The two stages of training kernel shapes: coarse, which learns them while they are switched on, and fine, with them fixed."""
+"""The two stages of training kernel shapes: coarse, which learns and switches them on, and fine, with them fixed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def freeze_shapes(model: nn.Module) -> None:
 class ShapeSchedule:
     """Follows the epochs: add `penalty()` to the loss of every batch, call `step(mean task loss)` after every epoch.
 
-    The first epoch trains without masks and without a penalty.  Over `warmup` epochs the masks are then switched on, per
-    output channel and with a probability that rises to 1, while the penalty rises linearly to `peak` times the task loss
-    of the first epoch (the authors' code uses 20 epochs and 4).  After `coarse_epochs` the shapes are frozen: fine stage.
+    The first epoch trains without masks and without a penalty.  Over `warmup` epochs the masks are then switched on,
+    per output channel and with a probability that rises to 1, while the penalty rises linearly to `peak` times the
+    task loss of the first epoch (the authors' code uses 20 epochs and 4).  After `coarse_epochs` the shapes are frozen.
     """
 
     def __init__(

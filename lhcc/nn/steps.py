@@ -38,7 +38,7 @@ class _RigidStep(Function):
 
 def free_step(effects: Tensor) -> Tensor:
     """1 where an effect is positive, else 0.  Slope 1 where |effect| < 1, else 0.1."""
-    result: Tensor = _FreeStep.apply(effects)  # type: ignore[no-untyped-call]
+    result: Tensor = _FreeStep.apply(effects)
     return result
 
 
@@ -47,5 +47,5 @@ def rigid_step(effects: Tensor) -> Tensor:
 
     Slope 1 where the effect is nearer than 1 to the mean along the first axis, else 0.1.
     """
-    result: Tensor = _RigidStep.apply(effects)  # type: ignore[no-untyped-call]
+    result: Tensor = _RigidStep.apply(effects)
     return result
