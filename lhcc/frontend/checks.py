@@ -1,0 +1,70 @@
+"""What the frontends check alike: unsupported operators (gathered into one error), static shapes, NaN weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from tvm import relax
+
+from lhcc.errors import UnsupportedOperator
+
+
+class Unsupported:
+    """Gathers the operators that cannot be converted; one error lists every one with its nodes."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def note(self, operator: str, node: str, reason: str = "") -> Any:
+        """Always returns None, to stand for the value that there is not."""
+        self.found.setdefault((operator, reason), []).append(node)
+
+    def note_if_unknown(self, operator: str, node: str, convertible: bool) -> None:
+        """For a node behind an unsupported one: its inputs are unknown, so only its kind can be judged."""
+        if not convertible:
+            self.note(operator, node)
+
+    def raise_if_any(self) -> None:
+        if not self.found:
+            return
+        kinds = []
+        for (operator, reason), nodes in self.found.items():
+            because = f": {reason}" if reason else ""
+            kinds.append(f"{operator} (in {', '.join(repr(n) for n in nodes)}{because})")
+        count = len({operator for operator, _ in self.found})
+        raise UnsupportedOperator(
+            f"{count} operator{'s are' if count > 1 else ' is'} not supported: {'; '.join(kinds)}",
+            "remove them from the exported graph, or replace them with supported operators",
+        )
+
+
+def check_static(value: Any) -> None:
+    """Raises ValueError when a shape is only known at run time."""
+    types = value.ty.fields if isinstance(value.ty, relax.TupleType) else [value.ty]
+    for kind in types:
+        if isinstance(kind, relax.TupleType):
+            continue
+        shape = getattr(kind, "shape", None)
+        if shape is None or any(not hasattr(n, "value") for n in getattr(shape, "values", [None])):
+            raise ValueError("the shape of its result depends on the values of its inputs")
+
+
+def warn_about_nan(tensor: str, found: bool) -> None:
+    if found:
+        warnings.warn(f"weight '{tensor}' contains NaN: so will the outputs that depend on it", stacklevel=2)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, without its traceback and advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def spelled(shape: Sequence[int]) -> str:
+    """1x3x224x224"""
+    return "x".join(str(n) for n in shape)

@@ -1,0 +1,70 @@
+"""Keeps the user's layer names: records for which layer every binding was made, and writes the names into the function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+
+class LayerBuilder:
+    """A BlockBuilder that remembers which layer (`layer`, set by the frontend) each binding was emitted for."""
+
+    def __init__(self) -> None:
+        self.block = relax.BlockBuilder()
+        self.layer = ""
+        self.layer_of: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.block, name)
+
+    def emit(self, expr: Any, name_hint: str = "") -> Any:
+        return self._remember(self.block.emit(expr, name_hint))
+
+    def emit_te(self, *args: Any, **kwargs: Any) -> Any:
+        return self._remember(self.block.emit_te(*args, **kwargs))
+
+    def match_cast(self, *args: Any, **kwargs: Any) -> Any:
+        return self._remember(self.block.match_cast(*args, **kwargs))
+
+    def _remember(self, var: Any) -> Any:
+        self.layer_of[var.name] = self.layer
+        return var
+
+    def finish(self, main: Any) -> Any:
+        """The function with every variable renamed to its layer.
+
+        A nested expression is bound by the normaliser before the binding that was asked for: it belongs to the layer
+        of the next recorded binding.  An output that is only an alias takes the name of what it stands for.
+        """
+        names: dict[str, str] = {}
+        waiting: list[str] = []
+        for block in main.body.blocks:
+            for binding in block.bindings:
+                own = binding.var.name
+                if isinstance(binding.value, relax.Var):
+                    layer = names.get(binding.value.name)
+                else:
+                    layer = self.layer_of.get(own)
+                if layer is None:
+                    waiting.append(own)
+                    continue
+                names.update(dict.fromkeys((*waiting, own), layer))
+                waiting.clear()
+        return _Renamer(names).visit_expr(main)
+
+
+@mutator
+class _Renamer(PyExprMutator):
+    """Variables are told apart by identity, so several may bear one name."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def visit_var_def_(self, var: Any) -> Any:
+        return relax.Var(self.names[var.name], var.ty) if var.name in self.names else var
+
+    def visit_dataflow_var_def_(self, var: Any) -> Any:
+        return relax.DataflowVar(self.names[var.name], var.ty) if var.name in self.names else var
