@@ -1,0 +1,55 @@
+"""`model.lhcc`: a program in a container.  Everything is verified before any of its code is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lhcc.errors import ArtifactError
+from lhcc.runtime import container
+from lhcc.runtime.executable import Executable
+from lhcc.runtime.library import tvm_version
+from lhcc.runtime.machine import mismatch
+from lhcc.runtime.program import Machine, Program
+
+
+def write(path: str | os.PathLike[str], program: Program) -> None:
+    description = {"kind": "tvm", "tvm": tvm_version(), **program.describe()}
+    members = {
+        "bytecode": (program.bytecode, container.XZ),
+        "code": (program.code, container.XZ),
+        "weights": (program.weights, container.RAW),
+    }
+    container.write(path, description, members)
+
+
+def load(path: str | os.PathLike[str]) -> Executable:
+    """The executable in an artifact; needs the TVM runtime and numpy only."""
+    program, made_with = read(path)
+    try:
+        return Executable(program)
+    except Exception as error:
+        if made_with == tvm_version():
+            raise
+        raise ArtifactError(
+            f"{path} was made with TVM {made_with} and cannot be loaded by TVM {tvm_version()}: {error}",
+            f"pip install apache-tvm=={made_with}, or compile the model again",
+        ) from None
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Program, str]:
+    """The program in an artifact, and the version of TVM that it was made with; loads no code."""
+
+    def accept(description: Mapping[str, Any]) -> None:
+        machine = description["machine"]
+        why = mismatch(Machine(machine["arch"], tuple(machine["features"])))
+        if why:
+            raise ArtifactError(f"{path} cannot run here: {why}", "compile the model again on this machine, or for it")
+
+    try:
+        description, members = container.read(path, accept)
+        parts = members["bytecode"].tobytes(), members["code"].tobytes(), members["weights"]
+        return Program.from_description(description, *parts), str(description["tvm"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged: its description lacks {error}", container.REBUILD) from None

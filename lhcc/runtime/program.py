@@ -1,0 +1,148 @@
+"""A compiled model as plain data: what `build` makes, an artifact stores and an executable runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and element type of one input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A tensor at a byte offset of the weights or of the arena."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    def view(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
+        dtype = np.dtype(self.dtype)
+        size = prod(self.shape) * dtype.itemsize
+        return memory[self.offset : self.offset + size].view(dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kernel call, in the order of execution, with what it costs."""
+
+    name: str
+    op: str
+    kernel: str
+    encoding: str = ""
+    density: float = 1.0
+    macs: int = 0
+    macs_kept: int = 0
+    adds: int = 0
+    bytes_moved: int = 0
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Any) -> Layer:
+        """A copy of any record that has these fields, as the lowering makes them."""
+        schedule = record.schedule
+        return cls(
+            name=str(record.name),
+            op=str(record.op),
+            kernel=str(record.kernel),
+            encoding=str(record.encoding or ""),
+            density=float(record.density),
+            macs=int(record.macs),
+            macs_kept=int(record.macs_kept),
+            adds=int(record.adds),
+            bytes_moved=int(record.bytes_moved),
+            schedule=dict(schedule) if isinstance(schedule, Mapping) else {"schedule": str(schedule)} if schedule else {},
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the code needs of the processor that runs it."""
+
+    arch: str
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a pass left a layer as it was."""
+
+    layer: str
+    pass_name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that a run needs: bytecode, machine code, weights, and where each tensor lives.
+
+    The bytecode's `main` takes the inputs, then the constants, then the temporaries.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    constants: tuple[Placement, ...]
+    temporaries: tuple[Placement, ...]
+    arena_size: int
+    layers: tuple[Layer, ...]
+    target: str
+    machine: Machine
+    bytecode: bytes
+    code: bytes
+    weights: NDArray[np.uint8]
+    threads: int = 1
+    reasons: tuple[Reason, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """All but the three binary parts, ready for JSON; `from_description` is its inverse."""
+        plain = ("inputs", "outputs", "constants", "temporaries", "layers", "reasons")
+        described: dict[str, Any] = {key: [asdict(item) for item in getattr(self, key)] for key in plain}
+        described.update(arena_size=self.arena_size, target=self.target, threads=self.threads)
+        described["machine"] = asdict(self.machine)
+        return described
+
+    @classmethod
+    def from_description(
+        cls, described: Mapping[str, Any], bytecode: bytes, code: bytes, weights: NDArray[np.uint8]
+    ) -> Program:
+        def placements(key: str) -> tuple[Placement, ...]:
+            return tuple(Placement(p["offset"], tuple(p["shape"]), p["dtype"]) for p in described[key])
+
+        def specs(key: str) -> tuple[TensorSpec, ...]:
+            return tuple(TensorSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in described[key])
+
+        machine = described["machine"]
+        return cls(
+            inputs=specs("inputs"),
+            outputs=specs("outputs"),
+            constants=placements("constants"),
+            temporaries=placements("temporaries"),
+            arena_size=described["arena_size"],
+            layers=tuple(Layer(**layer) for layer in described["layers"]),
+            target=described["target"],
+            machine=Machine(machine["arch"], tuple(machine["features"])),
+            bytecode=bytecode,
+            code=code,
+            weights=weights,
+            threads=described["threads"],
+            reasons=tuple(Reason(**reason) for reason in described["reasons"]),
+        )
