@@ -74,7 +74,7 @@ class Conv(Instruction):
         (x,) = arrays
         per_group, outputs = self.weight.shape[2:]
         rows, columns = self.window.output(x.shape[1], x.shape[2])
-        total = np.broadcast_to(self.bias, (x.shape[0], rows, columns, outputs)).copy()
+        total: Ints = np.broadcast_to(self.bias, (x.shape[0], rows, columns, outputs)).copy()
         for i, j, seen in self.window.taps(x):
             weight = self.weight[i, j]
             if not weight.any():

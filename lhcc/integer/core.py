@@ -33,7 +33,7 @@ def width(low: int, high: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class TensorType:
-    """An image (H, W, C) or a vector (C,) of integers q that stand for q * scale; channel c lies in [low[c], high[c]]."""
+    """An image (H, W, C) or a vector (C,) of integers q standing for q * scale; channel c lies in [low[c], high[c]]."""
 
     shape: tuple[int, ...]
     scale: Floats
