@@ -1,0 +1,110 @@
+"""What all benchmark scripts share: the options, measuring a case, printing its table, and the verdict at the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Peer, Plan, choose_cpus, measure, runtime_peer
+from benchmarks.progress import Progress
+from benchmarks.results import Case, Figure, Report, Result, fastest, origin, speed_up
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark takes."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--json", type=Path, metavar="FILE", help="write commit, machine, medians and spread")
+    result.add_argument("--check", action="store_true", help="exit 1 when a figure asked for is missed")
+    result.add_argument("--quick", action="store_true", help="few short rounds: a smoke test, not a figure to quote")
+    result.add_argument("--threads", default="1,2", help="thread counts (default 1,2)")
+    result.add_argument("--rounds", type=int, help="rounds in which every peer has its turn")
+    result.add_argument("--slice", type=float, metavar="SECONDS", help="length of a turn")
+    result.add_argument("--cpus", help="CPUs to pin to, as 0,1 (default: the last ones)")
+    extra = "one more peer: COMMAND MODEL THREADS speaks the protocol of benchmarks.measure; {model} names the file"
+    result.add_argument("--extra", action="append", default=[], metavar="NAME=COMMAND", help=extra)
+    return result
+
+
+class Session:
+    """One run of one benchmark."""
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.args = args
+        self.quick = bool(args.quick)
+        self.thread_counts = [int(count) for count in str(args.threads).split(",")]
+        self.rounds = args.rounds or (4 if self.quick else 12)
+        self.slice_s = args.slice or (0.15 if self.quick else 0.4)
+        self.progress = Progress()
+        settings = {"quick": self.quick, "rounds": self.rounds, "slice_s": self.slice_s, "threads": self.thread_counts}
+        self.report = Report(name, settings=settings, origin=origin())
+        machine = self.report.origin["machine"]
+        vectors, caches = " ".join(machine["vector_units"]), ", ".join(machine["caches"])
+        print(f"{name} on {machine['cpu']} ({machine['cpus_usable']} CPUs; {vectors}; {caches})")
+        if self.quick:
+            print("quick: too short to quote")
+
+    def cpus(self, threads: int) -> tuple[int, ...]:
+        if self.args.cpus:
+            return tuple(int(cpu) for cpu in self.args.cpus.split(","))[:threads]
+        return choose_cpus(threads)
+
+    def peers(self, model: Path, threads: int, runtimes: Sequence[str]) -> list[Peer]:
+        """The named runtimes on one file, and what `--extra` adds."""
+        found = [runtime_peer(runtime, model, threads) for runtime in runtimes]
+        for extra in self.args.extra:
+            name, _, command = extra.partition("=")
+            words = command.format(model=model.stem).split()
+            found.append(Peer(name, (*words, str(model), str(threads)), role="extra", group=str(model)))
+        return found
+
+    def measure(self, title: str, peers: Sequence[Peer], threads: int, **facts: Any) -> Case:
+        """Measures one case, prints its table, and keeps it for the report."""
+        cpus = self.cpus(threads)
+        title = f"{title}, {threads} thread{'s' if threads > 1 else ''}"
+        self.progress.start(title)
+        results = measure(peers, Plan(self.rounds, self.slice_s, cpus), self.progress)
+        self.progress.clear()
+        return self.keep(Case(title, threads, results, {**facts, "cpus": list(cpus)}))
+
+    def keep(self, case: Case) -> Case:
+        self.report.cases.append(case)
+        print(f"\n{case.title}\n{table(case.results)}", flush=True)
+        return case
+
+    def ask(self, name: str, value: float | None, asked: float, unit: str = "x", at_least: bool = True) -> None:
+        """Records a figure that was asked for, next to what was found."""
+        self.report.figures.append(Figure(name, value, asked, unit, at_least))
+        print(f"  {'ok    ' if self.report.figures[-1].met else 'MISSED'} {self.report.figures[-1]}", flush=True)
+
+    def finish(self) -> int:
+        """Writes the report and says what was missed; the exit code."""
+        if self.args.json is not None:
+            self.report.write(self.args.json)
+        missed = self.report.missed
+        met = len(self.report.figures) - len(missed)
+        print(f"\n{met} of {len(self.report.figures)} figures met")
+        for figure in missed:
+            print(f"missed: {figure}", file=sys.stderr if self.args.check else sys.stdout)
+        return 1 if self.args.check and missed else 0
+
+
+def table(results: Sequence[Result]) -> str:
+    """One line a peer; speed is relative to the fastest fp32 rival."""
+    best = fastest(results)
+    lines = [f"  {'peer':<40}{'median':>10}{'quartiles':>20}{'speed':>8}{'error':>9}"]
+    for result in results:
+        name = f"{result.peer} {result.version}".strip()
+        if result.precision != "fp32":
+            name += f" ({result.precision}, for scale)"
+        if not result.usable:
+            lines.append(f"  {name:<40} {result.error}")
+            continue
+        ratio = speed_up(best, result) if best is not None else None
+        speed = "" if ratio is None else f"{ratio:.2f}x"
+        spread = f"{result.q1_ms:.3f} - {result.q3_ms:.3f}"
+        error = "" if result.relative_error is None else f"{result.relative_error:.0e}"
+        lines.append(f"  {name:<40}{result.median_ms:>7.3f} ms{spread:>20}{speed:>8}{error:>9}")
+    return "\n".join(lines)
