@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -129,7 +131,7 @@ def test_het_conv_computes_a_sum_of_whole_and_pointwise_convolutions() -> None:
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 1, "padding_mode": "reflect"}, {"groups": 2}])
-def test_every_convolution_option_still_works(options: dict[str, object]) -> None:
+def test_every_convolution_option_still_works(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     layer = LHConv2d(4, 6, 3, group_in=2, group_out=2, **options)
     plain = nn.Conv2d(4, 6, 3, **options)
