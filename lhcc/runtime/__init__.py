@@ -1,1 +1,1 @@
-"""Running what was compiled: executables, artifacts and profiles.  Needs the TVM runtime library and numpy, nothing else."""
+"""Running what was compiled: executables, artifacts and profiles.  Needs only the TVM runtime library and numpy."""

@@ -16,7 +16,7 @@ from lhcc.runtime.program import Machine, Program
 
 def write(path: str | os.PathLike[str], program: Program) -> None:
     description = {"kind": "tvm", "tvm": tvm_version(), **program.describe()}
-    members = {
+    members: dict[str, tuple[Any, str]] = {
         "bytecode": (program.bytecode, container.XZ),
         "code": (program.code, container.XZ),
         "weights": (program.weights, container.RAW),

@@ -1,4 +1,4 @@
-"""A lowered model to an executable: bytecode for the order of calls, machine code for the kernels, weights in one block."""
+"""A lowered model to an executable: bytecode for the calls, machine code for the kernels, one block of weights."""
 
 from __future__ import annotations
 
@@ -74,6 +74,5 @@ def _layers(steps: Steps, records: Sequence[Any]) -> tuple[Layer, ...]:
         raise ValueError(f"the lowering made {len(records)} layer records for {len(steps.steps)} kernel calls")
     for record, step in zip(records, steps.steps, strict=True):
         if record.kernel != step.kernel:
-            raise ValueError(f"the record of layer '{record.name}' names kernel {record.kernel}, called is {step.kernel}")
+            raise ValueError(f"the record of layer '{record.name}' says {record.kernel}, called is {step.kernel}")
     return tuple(Layer.of(record) for record in records)
-

@@ -13,6 +13,7 @@ Digests find accidents, not forgers: an artifact is a program, run only those th
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -20,7 +21,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ RAW, XZ = "raw", "xz"
 LARGEST_CODE = 1 << 30  # no member may unpack to more
 REBUILD = "compile the model again, or fetch the file again"
 
-Bytes = bytes | memoryview | NDArray[np.uint8]
+Buffer = Any  # bytes, or an array of them
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ class Member:
     sha256: str
 
 
-def write(path: str | os.PathLike[str], description: Mapping[str, Any], members: Mapping[str, tuple[Bytes, str]]) -> None:
+def write(
+    path: str | os.PathLike[str], description: Mapping[str, Any], members: Mapping[str, tuple[Buffer, str]]
+) -> None:
     """Writes a container; each member comes as its bytes and how to pack them."""
-    stored = {name: lzma.compress(bytes(data)) if packing == XZ else memoryview(data) for name, (data, packing) in members.items()}
-    entries, offset = [], 0
+    stored, entries, offset = {}, [], 0
     for name, (data, packing) in members.items():
+        stored[name] = lzma.compress(data) if packing == XZ else memoryview(data)
         digest = hashlib.sha256(stored[name]).hexdigest()
         entries.append(Member(name, offset, len(stored[name]), len(memoryview(data)), packing, digest))
         offset += align(len(stored[name]))
@@ -96,7 +99,7 @@ def is_container(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _contents(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+def _contents(path: Path, file: io.BufferedReader, size: int) -> tuple[dict[str, Any], int]:
     header = file.read(HEADER.size)
     if not header:
         raise ArtifactError(f"{path} is empty", REBUILD)
@@ -120,15 +123,18 @@ def _contents(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], in
         raise ArtifactError(f"{path} is damaged: its table of contents is not JSON", REBUILD) from None
 
 
-def _members(path: Path, file: BinaryIO, size: int, start: int, entries: Any) -> dict[str, NDArray[np.uint8]]:
+def _members(path: Path, file: io.BufferedReader, size: int, start: int, entries: Any) -> dict[str, NDArray[np.uint8]]:
     members: dict[str, NDArray[np.uint8]] = {}
     for fields in entries:
         entry = Member(**fields)
-        gap = file.read(start + entry.offset - file.tell())
-        stored = allocate(entry.stored)
-        if file.readinto(memoryview(stored)) != entry.stored:
+        gap_size = start + entry.offset - file.tell()
+        if not (0 <= gap_size < size and 0 <= entry.stored):
+            raise ArtifactError(f"{path} is damaged: its {entry.name} is out of place", REBUILD)
+        if start + entry.offset + entry.stored > size:
             raise _truncated(path, start + entry.offset + entry.stored, size)
-        if any(gap) or hashlib.sha256(memoryview(stored)).hexdigest() != entry.sha256:
+        gap = file.read(gap_size)
+        stored = allocate(entry.stored)
+        if file.readinto(stored.data) != entry.stored or any(gap) or _sha256(stored) != entry.sha256:
             raise ArtifactError(f"{path} is damaged: the digest of its {entry.name} does not match", REBUILD)
         members[entry.name] = _unpack(path, entry, stored)
     if file.read(1):
@@ -147,6 +153,10 @@ def _unpack(path: Path, entry: Member, stored: NDArray[np.uint8]) -> NDArray[np.
     except lzma.LZMAError:
         pass
     raise ArtifactError(f"{path} is damaged: its {entry.name} cannot be unpacked", REBUILD)
+
+
+def _sha256(data: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(data.data).hexdigest()
 
 
 def _truncated(path: Path, expected: int, size: int) -> ArtifactError:

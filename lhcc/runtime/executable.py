@@ -60,7 +60,7 @@ class Executable:
             inputs = self._by_position(inputs, named)
         with self._lock:
             threads.use(self.program.threads)
-            result = self._invoke(self._closure, *[slot.take(value) for slot, value in zip(slots, inputs)])
+            result = self._invoke(self._closure, *[slot.take(value) for slot, value in zip(slots, inputs, strict=True)])
         to_user = np.from_dlpack if not inputs or isinstance(inputs[0], np.ndarray) else _torch_from_dlpack
         return tuple(map(to_user, result)) if self._several else to_user(result)
 
@@ -94,20 +94,17 @@ class Executable:
 
     def _by_position(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
         names = [spec.name for spec in self.inputs]
+        expected = f"its inputs are {', '.join(map(str, self.inputs))}" if names else "it takes none"
         unknown = [name for name in named if name not in names]
         if unknown:
-            raise InputError(f"the model has no input '{unknown[0]}'", f"its inputs are {', '.join(map(str, self.inputs))}")
-        if len(inputs) + len(named) != len(names):
-            given = len(inputs) + len(named)
-            raise InputError(
-                f"the model takes {len(names)} input{'s' * (len(names) != 1)}, {given} given",
-                f"its inputs are {', '.join(map(str, self.inputs))}",
-            )
-        rest = names[len(inputs) :]
-        missing = [name for name in rest if name not in named]
-        if missing:
-            raise InputError(f"input '{missing[0]}' is missing", f"inputs given by position are {', '.join(names[: len(inputs)])}")
-        return (*inputs, *(named[name] for name in rest))
+            raise InputError(f"the model has no input '{unknown[0]}'", expected)
+        given = len(inputs) + len(named)
+        if given != len(names):
+            raise InputError(f"the model takes {len(names)} input{'s' * (len(names) != 1)}, {given} given", expected)
+        twice = [name for name in names[: len(inputs)] if name in named]
+        if twice:
+            raise InputError(f"input '{twice[0]}' is given twice, by position and by name", expected)
+        return (*inputs, *(named[name] for name in names[len(inputs) :]))
 
 
 class _Slot:
@@ -143,11 +140,12 @@ class _Slot:
     def _take_torch(self, value: Any) -> Any:
         import torch
 
-        if not isinstance(value, torch.Tensor) or value.dtype != getattr(torch, self.spec.dtype) or value.shape != self.shape:
+        fits = isinstance(value, torch.Tensor) and value.dtype == getattr(torch, self.spec.dtype)
+        if not fits or value.shape != self.shape:
             dtype = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
             raise self._misfit(dtype, tuple(getattr(value, "shape", ())), "x.to(torch.{})")
         if not value.is_cpu:
-            raise InputError(f"input '{self.spec.name}' is on {value.device}, the model runs on the CPU", "pass x.cpu()")
+            raise InputError(f"input '{self.spec.name}' is on {value.device}, the model is for the CPU", "pass x.cpu()")
         if value.requires_grad:
             value = value.detach()
         if value.is_contiguous() and value.data_ptr() % ALIGNMENT == 0:
@@ -160,7 +158,7 @@ class _Slot:
         message = f"input '{self.spec.name}' is {got}, the model takes {str(self.spec).partition(': ')[2]}"
         if shape == self.shape:
             return InputError(message, f"pass {cast.format(self.spec.dtype)}")
-        return InputError(message, "compile the model with the shape that you want to run" if dtype == self.dtype else None)
+        return InputError(message, "compile the model for the shape that you want to run")
 
 
 def _torch_from_dlpack(tensor: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from lhcc.errors import LhccError
 
+ELSEWHERE = "choose another place for the output"
+
 
 class OutputError(LhccError):
     """A file cannot be written."""
@@ -33,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.filename not in (None, str(temporary), str(path)):
             raise  # of another file, which the block itself was working on
-        raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place for the output") from None
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", ELSEWHERE) from None
     finally:
         with suppress(OSError):
             os.unlink(temporary)
@@ -48,4 +50,4 @@ def writable(path: str | os.PathLike[str]) -> None:
     if not folder.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {folder}", f"mkdir -p {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise OutputError(f"cannot write {path}: permission denied", "choose another place for the output")
+        raise OutputError(f"cannot write {path}: permission denied", ELSEWHERE)

@@ -8,15 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from lhcc.errors import ToolMissing
 
+INSTALL = "pip install apache-tvm apache-tvm-ffi"
+
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """`tvm_ffi` imports PyTorch when it is installed, which takes over a second and which running a model does not need.
+    """`tvm_ffi` imports PyTorch when it is installed: over a second, and running a model does not need it.
 
     Inside this context `import torch` fails, unless it was imported before, when it costs nothing.  Tensors of a
     PyTorch that is imported later are still accepted: they carry their own DLPack interface.
@@ -32,20 +33,20 @@ def without_torch() -> Iterator[None]:
 
 
 @functools.cache
-def ffi() -> ModuleType:
+def ffi() -> Any:
     """The `tvm_ffi` module, with the TVM runtime library loaded."""
     try:
         with without_torch():
             import tvm_ffi
             from tvm_ffi.libinfo import load_lib_ctypes
     except ImportError as error:
-        raise ToolMissing(f"the TVM runtime is not installed: {error}", "pip install apache-tvm apache-tvm-ffi") from None
+        raise ToolMissing(f"the TVM runtime is not installed: {error}", INSTALL) from None
     if "tvm" not in sys.modules:
         load_lib_ctypes("tvm", "tvm_runtime", "RTLD_GLOBAL", extra_lib_paths=_library_folders())
     return tvm_ffi
 
 
-def import_tvm() -> ModuleType:
+def import_tvm() -> Any:
     """The whole of TVM with its compiler, imported without PyTorch."""
     with without_torch():
         import tvm
@@ -71,5 +72,5 @@ def _library_folders() -> list[Path]:
     """TVM's library folder, found without running TVM's own `__init__`, which would import all of TVM."""
     spec = importlib.util.find_spec("tvm")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolMissing("the TVM runtime is not installed", "pip install apache-tvm apache-tvm-ffi")
+        raise ToolMissing("the TVM runtime is not installed", INSTALL)
     return [Path(folder) / "lib" for folder in spec.submodule_search_locations]

@@ -59,7 +59,7 @@ class Layer:
     @classmethod
     def of(cls, record: Any) -> Layer:
         """A copy of any record that has these fields, as the lowering makes them."""
-        schedule = record.schedule
+        schedule = record.schedule or {}
         return cls(
             name=str(record.name),
             op=str(record.op),
@@ -70,7 +70,7 @@ class Layer:
             macs_kept=int(record.macs_kept),
             adds=int(record.adds),
             bytes_moved=int(record.bytes_moved),
-            schedule=dict(schedule) if isinstance(schedule, Mapping) else {"schedule": str(schedule)} if schedule else {},
+            schedule=dict(schedule) if isinstance(schedule, Mapping) else {"schedule": str(schedule)},
         )
 
 
