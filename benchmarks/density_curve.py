@@ -1,4 +1,4 @@
-"""Speed-up over dense against the density of learned kernel shapes, for a 3x3 and a 1x1 layer, as a table and a picture.
+"""Speed-up over dense against density, for a 3x3 and a 1x1 layer with learned kernel shapes: a table and a picture.
 
 `python -m benchmarks.density_curve [--plot docs/density.svg] [--threads 1] [--json FILE]`
 """
@@ -127,9 +127,11 @@ def main() -> int:
             curve.over_dense.append(speed_up(case.result("lhcc, no zeros"), ours))
             curve.over_rival.append(speed)
         curves.append(curve)
-        even = break_even(densities, curve.over_dense)
-        print(f"\n{name}: {'pays up to the last density' if even is None else f'break-even at density {even:.2f}'}")
-        worst = min((speed for speed in curve.over_dense if speed is not None), default=None)
+        measured = [speed for speed in curve.over_dense if speed is not None]
+        if measured:
+            even = break_even(densities, curve.over_dense)
+            print(f"\n{name}: {'pays at every density' if even is None else f'break-even at density {even:.2f}'}")
+        worst = min(measured, default=None)
         session.ask(f"{name}: slowest point against our dense kernel", worst, BREAK_EVEN_ASKED)
     if args.plot is not None:
         cpu = session.report.origin["machine"]["cpu"]

@@ -1,0 +1,59 @@
+"""Every benchmark is a module that explains itself; PyTorch computes what the ONNX file says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.results import ROOT
+
+SCRIPTS = ["cpu_dense", "cpu_lhc", "cpu_layers", "cpu_int8", "density_curve", "compile_time", "compare", "models"]
+
+
+def test_every_script_is_listed() -> None:
+    found = {
+        path.stem for path in (ROOT / "benchmarks").glob("*.py") if 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert set(SCRIPTS) <= found
+    assert found - set(SCRIPTS) <= {"worker", "adders"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_tells_what_it_measures_and_needs_no_runtime(script: str) -> None:
+    code = f"""
+import runpy, sys
+sys.argv = ["{script}", "--help"]
+try:
+    runpy.run_module("benchmarks.{script}", run_name="__main__")
+except SystemExit as end:
+    heavy = set(sys.modules) & {{"torch", "tvm", "onnxruntime", "openvino", "matplotlib"}}
+    assert not heavy, heavy
+    raise SystemExit(end.code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("density", [1.0, 0.3])
+def test_torch_twin_of_a_network_agrees_with_onnxruntime(density: float, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    from benchmarks.models import NetworkWriter, Recipe, write
+    from benchmarks.runtimes import example, load_onnxruntime, load_torch
+
+    net = NetworkWriter("small", 3, 16, Recipe(density=density))
+    x = net.conv("stem", net.input, 32, 3, 2, activation="relu6")
+    y = net.conv("depthwise", x, 32, 3, groups=32)
+    y = net.conv("last", y, 32, 1, add=x, activation=None)
+    net.classifier(net.max_pool("pool1", y, 3, 2, 1), 10)
+    path = write(net, tmp_path / "small.onnx")
+    assert example(path)[1].shape == (1, 3, 16, 16)
+    expected = load_onnxruntime(path, 1, {}).output()
+    found = load_torch(path, 1, {}).output()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
