@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lhcc.inspection.recognise import recognise
+from lhcc.inspection.report import LayerReport, Report
 from lhcc.inspection.structure import Kind, Structure
+from lhcc.inspection.walk import inspect_module
 
-__all__ = ["Kind", "Structure", "recognise"]
+__all__ = ["Kind", "LayerReport", "Report", "Structure", "inspect_module", "recognise"]
