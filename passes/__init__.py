@@ -1,0 +1,1 @@
+"""The passes, one per file, in the order in which lhcc.pipeline runs them."""

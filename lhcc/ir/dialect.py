@@ -1,0 +1,52 @@
+"""The lhcc dialect of Relax: the operators that carry an encoding, a layout and a fused epilogue as attributes.
+
+Every dialect call states the shape of its result in the attribute `shape`; the passes that make the calls know it, so
+one type rule serves all of them.
+
+| operator | operands | meaning |
+|---|---|---|
+| lhcc.conv2d | x, weight (O, I/groups, kh, kw), bias (O)[, residual] | convolution with fused epilogue, logical or laid out |
+| lhcc.dense | x (M, K), weight (N, K), bias (N)[, residual] | matrix product with fused epilogue |
+| lhcc.activation | x | an activation function, by name |
+| lhcc.pool2d | x | maximum over windows |
+| lhcc.global_average | x | mean over height and width |
+| lhcc.to_blocked, lhcc.from_blocked | x | between (N, C, H, W) and (N, C/b, H, W, b), channels padded with zeros |
+| lhcc.tiles | x, weights, bias, plan[, residual] | one of the above, encoded for a kernel |
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Op
+
+OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "tiles")
+
+
+def _infer(call: Any, builder: Any) -> Any:
+    return relax.TensorType([int(extent) for extent in call.attrs["shape"]], "float32")
+
+
+@lru_cache(maxsize=None)
+def _operator(name: str) -> Any:
+    full = f"lhcc.{name}"
+    if name not in OPERATORS:
+        raise KeyError(full)
+    tvm.ir._ffi_api.RegisterOp(full, "see lhcc.ir.dialect")
+    operator = Op.get(full)
+    operator.set_attr("FInferType", _infer)
+    operator.set_attr("FPurity", True)
+    return operator
+
+
+def call(name: str, operands: list[Any], shape: tuple[int, ...], **attrs: Any) -> Any:
+    """A dialect call; attributes are strings, numbers and tuples of them."""
+    node = tvm.ir.make_node("ir.DictAttrs", shape=list(shape), **{k: _attr(v) for k, v in attrs.items()})
+    return relax.Call(_operator(name), operands, node)
+
+
+def _attr(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,23 @@
+"""What the passes did and why they did not: the text behind `lhcc why`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Reason:
+    layer: str
+    pass_name: str
+    text: str
+
+
+@dataclass
+class Log:
+    reasons: list[Reason] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, layer: str, pass_name: str, text: str) -> None:
+        reason = Reason(layer, pass_name, text)
+        if reason not in self.reasons:
+            self.reasons.append(reason)

@@ -1,0 +1,266 @@
+"""The work of one convolution as tables: which pixels each register tile covers, and which weight tiles it multiplies.
+
+The generated code is a fixed set of loops over these tables, so layers of equal geometry share their code whatever
+their weights and channel counts are.  Plain numpy: no TVM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcc.encodings.tiles import Tiles
+from lhcc.targets.cpu.geometry import Rect, Tile, splits
+
+TILE_FIELDS = 4  # input position, output position, shape, first run of its class
+HEADER = 4  # output blocks, position of the entries, elements between output blocks, position of the starts
+
+
+@dataclass(frozen=True)
+class View:
+    """How a feature map lies in memory, in elements: `block` consecutive channels are `channel` apart."""
+
+    block: int
+    channel: int
+    plane: int  # from one block of channels to the next
+    row: int
+    pixel: int
+    image: int
+
+
+def blocked_view(channels: int, height: int, width: int, block: int) -> View:
+    return View(block, 1, height * width * block, width * block, block, -(-channels // block) * height * width * block)
+
+
+def planar_view(channels: int, height: int, width: int) -> View:
+    return View(channels, height * width, 0, width, 1, channels * height * width)
+
+
+def rows_view(channels: int, count: int) -> View:
+    """A matrix (count, channels): each row is one pixel."""
+    return View(channels, 1, 0, 0, channels, count * channels)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A register tile of the generated code: its pixels, partial sums per pixel, and the sub-rectangles that occur."""
+
+    height: int
+    width: int
+    splits: int
+    rects: tuple[Rect, ...]
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """Everything that the generated code of a convolution depends on; equal specs share one kernel."""
+
+    lanes: int
+    vectors: int
+    depth: int
+    lanewise: bool  # depthwise: lanes of the input meet the same lanes of the output
+    shapes: tuple[Shape, ...]
+    taps: int
+    tiles: int  # per image
+    batch: int
+    source: View
+    stride: tuple[int, int]  # input rows and columns from one output of a tile to the next
+    target_row: int
+    target_pixel: int
+    target_image: int
+    vector_at: tuple[int, ...]  # output positions of the vectors of one block
+    tail: int  # lanes that exist in the last output block; 0: all of them, or the buffer is padded to whole blocks
+    activation: str
+    residual: str  # "", "before" or "after" the activation
+    threads: int
+    tile_outer: bool
+    tiles_at: int  # positions of the tables in the plan
+    runs_at: int
+    bounds_at: int
+    unroll: int = 4
+
+    def key(self) -> str:
+        return repr(asdict(self))
+
+    @property
+    def block(self) -> int:
+        """Output channels per unit of work."""
+        return self.lanes * self.vectors
+
+
+def _runs(classes: tuple[Rect | None, ...], rects: tuple[Rect, ...]) -> list[list[tuple[int, int]]]:
+    """For each sub-rectangle the ranges of consecutive taps that use it."""
+    runs: list[list[tuple[int, int]]] = [[] for _ in rects]
+    start = 0
+    for tap in range(1, len(classes) + 1):
+        if tap == len(classes) or classes[tap] != classes[start]:
+            rect = classes[start]
+            if rect is not None:
+                runs[rects.index(rect)].append((start, tap))
+            start = tap
+    return runs
+
+
+def _area(rect: Rect | None) -> int:
+    return 0 if rect is None else (rect[1] - rect[0]) * (rect[3] - rect[2])
+
+
+@dataclass(frozen=True)
+class Plan:
+    spec: ConvSpec
+    table: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    macs: int  # multiply-adds that the kernel executes on real input, padding of blocks included
+
+
+def plan_conv(
+    encoded: Tiles,
+    lanes: int,
+    vectors: int,
+    cover: tuple[Tile, ...],
+    source: View,
+    target: View,
+    *,
+    batch: int = 1,
+    lanewise: bool = False,
+    activation: str = "",
+    residual: str = "",
+    threads: int = 1,
+    tile_outer: bool = False,
+    accumulators: int = 28,
+    padded_output: bool = True,
+) -> Plan:
+    """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`."""
+    block = lanes * vectors
+    assert encoded.lanes == block
+    taps = encoded.taps
+    kernel_height, kernel_width = encoded.shape[2:]
+
+    shapes: list[tuple[int, int]] = []
+    rects: list[list[Rect]] = []
+    for tile in cover:
+        size = (tile.height, tile.width)
+        if size not in shapes:
+            shapes.append(size)
+            rects.append([])
+        known = rects[shapes.index(size)]
+        for rect in tile.rects:
+            if rect is not None and rect not in known:
+                known.append(rect)
+    for known in rects:
+        known.sort(key=_area, reverse=True)
+
+    # runs: per class of tiles, per sub-rectangle: how many runs, then (first tap, last tap) pairs
+    runs: list[int] = []
+    class_at: dict[tuple[int, tuple[Rect | None, ...]], int] = {}
+    table: list[list[int]] = []
+    for tile in cover:
+        shape = shapes.index((tile.height, tile.width))
+        key = (shape, tile.rects)
+        if key not in class_at:
+            class_at[key] = len(runs)
+            ranges = _runs(tile.rects, tuple(rects[shape]))
+            at = len(runs) + len(ranges) + 1
+            for pairs in ranges:
+                runs.append(at)
+                at += 2 * len(pairs)
+            runs.append(at)
+            runs += [tap for pairs in ranges for pair in pairs for tap in pair]
+        table.append([_input_position(tile, source), _output_position(tile, target), shape, class_at[key]])
+
+    tap_of, in_block, out_block = encoded.index.T.astype(np.int64)
+    assert source.block % encoded.depth == 0 or source.block <= encoded.depth or encoded.in_blocks == 1
+    row_delta, column_delta = _deltas(cover, kernel_height, kernel_width)
+    tap_offset = row_delta[tap_of // kernel_width] * source.row + column_delta[tap_of % kernel_width] * source.pixel
+    channel = in_block * encoded.depth
+    entries = channel // source.block * source.plane + channel % source.block * source.channel + tap_offset
+    if lanewise:  # the index names the output block; its input block is the same
+        assert block == source.block
+        entries = out_block * source.plane + tap_offset
+
+    starts = encoded.starts()
+    counts = np.diff(starts, axis=1)  # output block x tap
+    work = np.array([[_area(rect) for rect in tile.rects] for tile in cover], np.int64) @ counts.T  # tile x output block
+    macs = int(work.sum()) * encoded.depth * block * batch
+    pixels = np.array([[tile.height * tile.width] for tile in cover], np.int64)
+    cost = work * encoded.depth + 24 * pixels + 60
+    units = np.repeat(cost[None], batch, axis=0)  # image, tile, output block
+    order = units.reshape(-1) if tile_outer else units.transpose(2, 0, 1).reshape(-1)
+    bounds = _balance(order, threads)
+
+    tiles_at = HEADER
+    runs_at = tiles_at + len(table) * TILE_FIELDS
+    bounds_at = runs_at + len(runs)
+    starts_at = bounds_at + len(bounds)
+    entries_at = starts_at + starts.size
+    header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at]
+    flat = np.concatenate([header, np.ravel(table), runs, bounds, starts.reshape(-1), entries]).astype(np.int32)
+
+    first = cover[0]
+    tail = 0 if padded_output else encoded.shape[0] % block
+    spec = ConvSpec(
+        lanes=lanes,
+        vectors=vectors,
+        depth=encoded.depth,
+        lanewise=lanewise,
+        shapes=tuple(
+            Shape(h, w, splits(h * w, vectors, encoded.depth, accumulators), tuple(known))
+            for (h, w), known in zip(shapes, rects)
+        ),
+        taps=taps,
+        tiles=len(cover),
+        batch=batch,
+        source=replace(source, plane=0),
+        stride=(first.row.stride, first.column.stride),
+        target_row=first.row.step * target.row,
+        target_pixel=first.column.step * target.pixel,
+        target_image=target.image,
+        vector_at=tuple(_channel_position(v * lanes, target) for v in range(vectors)),
+        tail=tail,
+        activation=activation,
+        residual=residual,
+        threads=threads,
+        tile_outer=tile_outer,
+        tiles_at=tiles_at,
+        runs_at=runs_at,
+        bounds_at=bounds_at,
+    )
+    return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
+
+
+def _deltas(
+    cover: tuple[Tile, ...], kernel_height: int, kernel_width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Input displacement per kernel row and column.  The phases of a transposed convolution use disjoint taps, so that
+    one table serves all of them."""
+    rows, columns = np.zeros(kernel_height, np.int64), np.zeros(kernel_width, np.int64)
+    for tile in cover:
+        for deltas, into in ((tile.row.deltas, rows), (tile.column.deltas, columns)):
+            for tap, delta in enumerate(deltas):
+                if delta is not None:
+                    into[tap] = delta
+    return rows, columns
+
+
+def _input_position(tile: Tile, source: View) -> int:
+    return tile.y * tile.row.stride * source.row + tile.x * tile.column.stride * source.pixel
+
+
+def _output_position(tile: Tile, target: View) -> int:
+    y = tile.row.first + tile.y * tile.row.step
+    x = tile.column.first + tile.x * tile.column.step
+    return y * target.row + x * target.pixel
+
+
+def _channel_position(channel: int, view: View) -> int:
+    return channel // view.block * view.plane + channel % view.block * view.channel
+
+
+def _balance(cost: NDArray[np.int64], threads: int) -> list[int]:
+    """Cuts the units, in order, into `threads` ranges of nearly equal cost."""
+    ends = cost.cumsum()
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = [int(np.searchsorted(ends - cost / 2, total * part / threads)) for part in range(1, threads)]
+    return [0, *cuts, len(cost)]
