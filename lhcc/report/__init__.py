@@ -1,0 +1,1 @@
+"""What measurements look like: tables, data files, HTML and traces.  Imports nothing but the standard library."""

@@ -27,7 +27,7 @@ class Executable:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._lock = threading.Lock()  # one call at a time: the virtual machine and the arena are not shared
+        self.lock = threading.Lock()  # one call at a time: the virtual machine and the arena are not shared
         self._slots = [_Slot(spec) for spec in program.inputs]
         self._several = len(program.outputs) != 1
         self._arena = allocate(program.arena_size)
@@ -58,14 +58,14 @@ class Executable:
         slots = self._slots
         if named or len(inputs) != len(slots):
             inputs = self._by_position(inputs, named)
-        with self._lock:
+        with self.lock:
             threads.use(self.program.threads)
             result = self._invoke(self._closure, *[slot.take(value) for slot, value in zip(slots, inputs, strict=True)])
         to_user = np.from_dlpack if not inputs or isinstance(inputs[0], np.ndarray) else _torch_from_dlpack
         return tuple(map(to_user, result)) if self._several else to_user(result)
 
-    def profile(self, *inputs: Any, repeats: int = 20) -> Profile:
-        """Times every layer; see `Profile`."""
+    def profile(self, *inputs: Any, repeats: int | None = None) -> Profile:
+        """Times every layer, on these inputs or on random ones."""
         from lhcc.runtime.profile import profile
 
         return profile(self, inputs, repeats=repeats)

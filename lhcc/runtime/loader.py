@@ -21,11 +21,16 @@ def load_machine(program: Program) -> Any:
     """The virtual machine's module, with the program's `main` and `bind` and its kernels."""
     executable = global_function("ffi.Module.load_from_bytes.relax.VMExecutable")(program.bytecode)
     if program.code:
-        with _as_file(program.code) as path:
-            executable.import_module(global_function("ffi.Module.load_from_file.so")(path, "so"))
+        executable.import_module(load_kernels(program.code))
     machine = executable["vm_load_executable"]()
     machine["vm_initialization"](CPU, 0, POOLED)
     return machine
+
+
+def load_kernels(code: bytes) -> Any:
+    """The module of kernels in a shared library."""
+    with _as_file(code) as path:
+        return global_function("ffi.Module.load_from_file.so")(path, "so")
 
 
 @contextmanager

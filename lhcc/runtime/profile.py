@@ -1,0 +1,260 @@
+"""Where the time of a model goes: every kernel call timed in its place in the sequence, beside the time of the whole.
+
+The virtual machine's instrument is used once, to learn which kernel is called with which tensors.  The calls are then
+replayed in order and timed one by one, so that each layer meets the caches as its predecessors leave them, and nothing
+but a clock stands between two layers.  Whole runs, without any clock inside, alternate with the replays.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from lhcc.runtime import threads
+from lhcc.runtime.library import global_function
+from lhcc.runtime.machine import processor_name
+from lhcc.runtime.peak import Peak, peak
+from lhcc.runtime.program import Layer
+
+if TYPE_CHECKING:
+    from lhcc.runtime.executable import Executable
+
+WARMUP = 5
+MIN_REPEATS, MAX_REPEATS = 15, 300
+BUDGET_S, PATIENCE_S = 1.0, 4.0  # patience: how long to go on while others keep the machine busy
+
+Call = tuple[Any, tuple[Any, ...]]  # a kernel and its arguments
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer: what it costs on paper, what it took, and how near that is to what the machine can do."""
+
+    name: str
+    op: str
+    encoding: str
+    density: float
+    macs: int
+    macs_kept: int
+    adds: int
+    bytes_moved: int
+    time_us: float
+    low_us: float  # 95 % confidence interval of the median
+    high_us: float
+    share: float  # of the sum of all layers
+    gflops: float
+    peak_percent: float | None  # of the machine's multiply-adds per second
+    bandwidth_percent: float | None  # of the speed of the level of memory that holds what the layer moves
+    bound: str  # what the roofline says limits it: compute, memory, or nothing to compute
+    kernel: str
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    cycles: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`layers` in the order of execution; `str()` is a table, `json()`, `csv()`, `html()` and `trace()` are reports."""
+
+    layers: tuple[LayerTime, ...]
+    total_us: float  # end to end, measured without anything inside
+    total_low_us: float
+    total_high_us: float
+    repeats: int
+    disturbed: int  # further repeats that other processes interrupted
+    threads: int
+    target: str
+    processor: str
+    peak: Peak | None
+    samples: tuple[tuple[float, ...], ...] = ()  # microseconds of every layer in every replay
+
+    @property
+    def sum_us(self) -> float:
+        return sum(layer.time_us for layer in self.layers)
+
+    def __str__(self) -> str:
+        from lhcc.report.text import table
+
+        return table(self)
+
+    def json(self) -> str:
+        from lhcc.report.data import to_json
+
+        return to_json(self)
+
+    def csv(self) -> str:
+        from lhcc.report.data import to_csv
+
+        return to_csv(self)
+
+    def html(self) -> str:
+        from lhcc.report.html import to_html
+
+        return to_html(self)
+
+    def trace(self) -> str:
+        from lhcc.report.trace import to_trace
+
+        return to_trace(self)
+
+
+def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | None = None) -> Profile:
+    """Profiles a run on `inputs`, or on random ones; without `repeats`, as many as fit into a second."""
+    inputs = tuple(inputs) or executable.random_inputs()
+    executable(*inputs)
+    calls = capture(executable, inputs)
+    if len(calls) != len(executable.layers):
+        raise RuntimeError(f"{len(calls)} kernel calls were seen, {len(executable.layers)} layers are known")
+    overheads = [_overhead(args) for _, args in calls]
+
+    def whole() -> tuple[float, ...]:
+        start = perf_counter_ns()
+        executable(*inputs)
+        return ((perf_counter_ns() - start) / 1e3,)
+
+    def by_layer() -> tuple[float, ...]:
+        with executable.lock:
+            threads.use(executable.program.threads)
+            times = _replay(calls)
+        return tuple(max(ns / 1e3 - cost, 0.01) for ns, cost in zip(times, overheads, strict=True))
+
+    for _ in range(WARMUP):
+        whole(), by_layer()
+    runs, samples = Undisturbed(whole), Undisturbed(by_layer)
+    started = perf_counter_ns()
+    while len(runs.all) < (repeats or MAX_REPEATS):
+        runs.take()
+        samples.take()
+        seconds = (perf_counter_ns() - started) / 1e9
+        enough = min(len(runs.clean), len(samples.clean)) >= MIN_REPEATS
+        if repeats is None and (seconds > BUDGET_S and enough or seconds > PATIENCE_S):
+            break
+    return summarise(executable, [time for (time,) in runs.best()], samples.best(), runs.disturbed)
+
+
+class Undisturbed:
+    """Samples of `measure`, set apart when the system took the processor away from us while it ran.
+
+    On a busy machine a long run is interrupted more often than a short layer: with the interrupted ones the median of
+    the whole would be far above the sum of the layers.
+    """
+
+    def __init__(self, measure: Callable[[], tuple[float, ...]]) -> None:
+        self.measure = measure
+        self.all: list[tuple[float, ...]] = []
+        self.clean: list[tuple[float, ...]] = []
+
+    def take(self) -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        sample = self.measure()
+        self.all.append(sample)
+        if resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == before:
+            self.clean.append(sample)
+
+    def best(self) -> list[tuple[float, ...]]:
+        return self.clean if len(self.clean) >= MIN_REPEATS // 2 else self.all
+
+    @property
+    def disturbed(self) -> int:
+        return len(self.all) - len(self.clean)
+
+
+def summarise(
+    executable: Executable, whole: Sequence[float], samples: Sequence[tuple[float, ...]], disturbed: int = 0
+) -> Profile:
+    """Medians, confidence intervals and the roofline from the raw times, in microseconds."""
+    limit = peak(executable.program.threads)
+    per_layer = list(zip(*samples, strict=True))
+    total = sum(statistics.median(times) for times in per_layer)
+    layers = [
+        _layer_time(layer, times, total, limit) for layer, times in zip(executable.layers, per_layer, strict=True)
+    ]
+    low, high = median_interval(whole)
+    return Profile(
+        layers=tuple(layers),
+        total_us=statistics.median(whole),
+        total_low_us=low,
+        total_high_us=high,
+        repeats=len(whole),
+        disturbed=disturbed,
+        threads=executable.program.threads,
+        target=executable.program.target,
+        processor=processor_name(),
+        peak=limit,
+        samples=tuple(samples),
+    )
+
+
+def capture(executable: Executable, inputs: Sequence[Any]) -> list[Call]:
+    """The kernel calls of one run, with their arguments, in order."""
+    kernels = {layer.kernel for layer in executable.layers}
+    calls: list[Call] = []
+
+    def note(function: Any, symbol: str, before: bool, _result: Any, *args: Any) -> int:
+        if before and symbol in kernels:
+            calls.append((function, args))
+        return 0  # run as usual
+
+    executable.machine["set_instrument"](note)
+    try:
+        executable(*inputs)
+    finally:
+        executable.machine["set_instrument"](None)
+    return calls
+
+
+def median_interval(times: Sequence[float]) -> tuple[float, float]:
+    """A 95 % confidence interval of the median, from the order of the samples alone: times are not normal."""
+    ordered = sorted(times)
+    n = len(ordered)
+    reach = 0.98 * math.sqrt(n)
+    return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach) - 1)]
+
+
+def _replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> list[int]:
+    times = []
+    for function, args in calls:
+        start = clock()
+        function(*args)
+        times.append(clock() - start)
+    return times
+
+
+def _overhead(args: tuple[Any, ...]) -> float:
+    """Microseconds that timing a call with these arguments takes when the call does nothing."""
+    nothing = global_function("testing.nop")
+    return min(_replay([(nothing, args)] * 50)) / 1e3
+
+
+def _layer_time(layer: Layer, times: Sequence[float], total: float, limit: Peak | None) -> LayerTime:
+    time_us = statistics.median(times)
+    low, high = median_interval(times)
+    flops = 2 * layer.macs_kept
+    bandwidth = limit.bandwidth(layer.bytes_moved) if limit else 0.0
+    bound = "no arithmetic"
+    if flops and limit:
+        bound = "compute" if flops / limit.gflops > layer.bytes_moved / bandwidth else "memory"
+    return LayerTime(
+        name=layer.name,
+        op=layer.op,
+        encoding=layer.encoding,
+        density=layer.density,
+        macs=layer.macs,
+        macs_kept=layer.macs_kept,
+        adds=layer.adds,
+        bytes_moved=layer.bytes_moved,
+        time_us=time_us,
+        low_us=low,
+        high_us=high,
+        share=time_us / total if total else 0.0,
+        gflops=flops / time_us / 1e3,
+        peak_percent=100 * flops / time_us / 1e3 / limit.gflops if limit else None,
+        bandwidth_percent=100 * layer.bytes_moved / time_us / 1e3 / bandwidth if limit else None,
+        bound=bound,
+        kernel=layer.kernel,
+        schedule=layer.schedule,
+    )
