@@ -82,7 +82,7 @@ def adjacent_blocks(kept: Kept) -> Hypothesis | None:
         return None
     blocks = _merge(_merge(kept, group_out, axis=0), group_in, axis=1)
     cover = tile_to_channels(blocks, group_in, group_out, inputs, outputs)
-    bits = choice_bits(blocks.size, int(blocks.sum())) + 2 * math.log2(outputs) + 2 * math.log2(inputs)
+    bits = choice_bits(blocks.size, int(blocks.sum())) + math.log2(outputs) + math.log2(inputs)
     return _shaped(blocks, bits, cover, (min(group_in, inputs), min(group_out, outputs)), *_identity(kept))
 
 
@@ -146,8 +146,10 @@ def _sorted(labels: Labels) -> Order:
 
 
 def _usual_size(labels: Labels) -> int:
-    """The most frequent size of a class; the smallest of several."""
+    """The most frequent size of a class: others are cropped, or several blocks that happen to be equal."""
     sizes, counts = np.unique(np.bincount(labels), return_counts=True)
+    if counts.max() == 1:  # at most one class is cropped, so a single smaller one says nothing
+        return int(sizes[-1])
     return int(sizes[np.argmax(counts)])
 
 
@@ -277,7 +279,7 @@ def pruned_channels(kept: Kept, live_rows: Kept, live_cols: Kept) -> Hypothesis 
     if dead_rows + dead_cols == 0:
         return None
     cover = np.broadcast_to((live_rows[:, None] & live_cols[None, :])[:, :, None, None], kept.shape)
-    bits = choice_bits(outputs, dead_rows) + choice_bits(inputs, dead_cols) + math.log2(outputs) + math.log2(inputs)
+    bits = choice_bits(outputs, dead_rows) + choice_bits(inputs, dead_cols)
     kind = Kind.FILTERS if dead_rows / outputs >= dead_cols / inputs else Kind.CHANNELS
     gone = [f"{n} of {total} {what}" for n, total, what in _gone(dead_rows, outputs, dead_cols, inputs) if n]
     rows, cols = (np.argsort(~live, kind="stable") for live in (live_rows, live_cols))

@@ -50,12 +50,12 @@ def test_layers_are_found_named_and_counted() -> None:
             ("stem", lambda x: relax.op.nn.conv2d(x, constant(first), strides=2)),
             ("stem", lambda x: relax.op.add(x, constant(np.ones((1, 8, 1, 1))))),
             ("depth", lambda x: relax.op.nn.conv2d(x, constant(depthwise), padding=1, groups=8)),
-            ("body.conv", lambda x: relax.op.nn.conv2d(x, constant(shaped), padding=1)),
+            ("body", lambda x: relax.op.nn.conv2d(x, constant(shaped), padding=1)),
             ("pool", lambda x: relax.op.mean(x, [2, 3])),
             ("head", lambda x: relax.op.matmul(x, constant(head))),
         )
     )
-    assert [layer.name for layer in report.layers] == ["stem", "depth", "body.conv", "head"]
+    assert [layer.name for layer in report.layers] == ["stem", "depth", "body", "head"]
     assert [layer.structure.kind for layer in report.layers] == [Kind.DENSE, Kind.DEPTHWISE, Kind.LHC_FREE, Kind.DENSE]
     assert [layer.macs for layer in report.layers] == [2 * 16 * 8 * 27, 2 * 16 * 8 * 9, 2 * 16 * 32 * 72, 2 * 320]
     kept = int(np.sum(shaped != 0))
