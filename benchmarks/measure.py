@@ -6,7 +6,8 @@ costs only itself.
 
 A peer is any command that speaks this protocol: it prints one JSON line `{"ready": 1, "version": ...}` or
 `{"error": ...}`, then answers `run SECONDS` by `{"t": [seconds of each inference]}` and `out` by `{"out": [values]}`;
-`quit` or the end of its input ends it.  Other lines are ignored.
+`quit` or the end of its input ends it.  Other lines are ignored.  With the times it may send `waiting`, the share of
+the slice that its threads stood ready without a CPU: above a few percent, medians flatter whoever runs briefly.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from benchmarks.progress import Progress
@@ -54,6 +55,7 @@ class Plan:
     cpus: tuple[int, ...] = ()
     load_timeout_s: float = 600.0
     answer_timeout_s: float = 60.0
+    realtime: bool = False
 
 
 class PeerFailed(Exception):
@@ -65,6 +67,7 @@ def measure(peers: Sequence[Peer], plan: Plan, progress: Progress | None = None)
     progress = progress or Progress(quiet=True)
     results = [Result(peer.name, peer.precision, peer.role) for peer in peers]
     samples: list[list[float]] = [[] for _ in peers]
+    waits: list[list[float]] = [[] for _ in peers]
     workers: dict[int, _Worker] = {}
     outputs: dict[int, list[float]] = {}
     try:
@@ -77,6 +80,8 @@ def measure(peers: Sequence[Peer], plan: Plan, progress: Progress | None = None)
                 results[index].prepare_s = worker.age_s
                 outputs[index] = worker.ask("out", plan.answer_timeout_s)["out"]
                 worker.freeze()
+                if plan.realtime:
+                    worker.prefer()
             except PeerFailed as failure:
                 results[index].error = str(failure)
                 _drop(workers, index)
@@ -87,19 +92,21 @@ def measure(peers: Sequence[Peer], plan: Plan, progress: Progress | None = None)
             for index in order:
                 progress.step(f"round {round_ + 1} of {plan.rounds}: {peers[index].name}")
                 try:
-                    times = workers[index].run_slice(plan)
+                    times, waiting = workers[index].run_slice(plan)
                 except PeerFailed as failure:
                     results[index].error = f"{failure} (round {round_ + 1})"
                     _drop(workers, index)
                     continue
                 samples[index] += times
+                waits[index] += waiting
                 results[index].rounds_ms.append(median(times))
     finally:
         for index in list(workers):
             _drop(workers, index)
-    for result, times in zip(results, samples, strict=True):
+    for result, times, waiting in zip(results, samples, waits, strict=True):
         if result.error is None:
             result.summarise(times)
+            result.waiting = mean(waiting) if waiting else None
     _judge(peers, results, outputs)
     return results
 
@@ -171,14 +178,15 @@ class _Worker:
     def age_s(self) -> float:
         return time.monotonic() - self.started
 
-    def run_slice(self, plan: Plan) -> list[float]:
-        """Wakes the peer, lets it run for one slice, freezes it; milliseconds of each inference."""
+    def run_slice(self, plan: Plan) -> tuple[list[float], list[float]]:
+        """Wakes the peer, lets it run for one slice, freezes it: milliseconds of each inference, share of waiting."""
         self.wake()
-        times = self.ask(f"run {plan.slice_s}", plan.slice_s * 4 + plan.answer_timeout_s).get("t")
+        answer = self.ask(f"run {plan.slice_s}", plan.slice_s * 4 + plan.answer_timeout_s)
+        times = answer.get("t")
         self.freeze()
         if not times:
             raise PeerFailed("answered without a single measurement")
-        return [1e3 * float(seconds) for seconds in times]
+        return [1e3 * float(seconds) for seconds in times], [float(answer["waiting"])] if "waiting" in answer else []
 
     def ask(self, command: str | None, timeout_s: float) -> dict[str, Any]:
         """Sends a command (None: only listens) and returns the next JSON object that the peer prints."""
@@ -213,6 +221,14 @@ class _Worker:
             self._pending += block
         line, _, self._pending = self._pending.partition(b"\n")
         return line
+
+    def prefer(self) -> None:
+        """From now on its threads run before all ordinary programs: for measuring on a busy machine."""
+        for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
+            except PermissionError:
+                raise PeerFailed("--realtime needs the right to raise priorities (root)") from None
 
     def wake(self) -> None:
         self.process.send_signal(signal.SIGCONT)

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Result:
     """One peer in one case.  `rounds_ms` holds the median of every round, aligned with the rounds of the others.
 
+    `waiting` is the share of its time that it stood ready without a CPU: a sign of a busy machine.
     Role: "rival" is a runtime to beat, "ours" is lhcc, "extra" is whatever else the user added to the run.
     """
 
@@ -34,17 +35,19 @@ class Result:
     median_ms: float | None = None
     q1_ms: float | None = None
     q3_ms: float | None = None
+    best_ms: float | None = None
+    waiting: float | None = None
     iterations: int = 0
     relative_error: float | None = None
     error: str | None = None
 
     def summarise(self, samples_ms: list[float]) -> None:
-        """Fills median and quartiles from all samples of all rounds."""
+        """Fills median, quartiles and best (the fastest twentieth ends there) from all samples of all rounds."""
         self.iterations = len(samples_ms)
         if samples_ms:
             self.median_ms = median(samples_ms)
-            low, _, high = quantiles(samples_ms, n=4) if len(samples_ms) > 1 else [samples_ms[0]] * 3
-            self.q1_ms, self.q3_ms = low, high
+            twentieths = quantiles(samples_ms, n=20, method="inclusive") if len(samples_ms) > 1 else samples_ms * 19
+            self.best_ms, self.q1_ms, self.q3_ms = twentieths[0], twentieths[4], twentieths[14]
 
     @property
     def usable(self) -> bool:

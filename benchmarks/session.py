@@ -23,9 +23,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, help="rounds in which every peer has its turn")
     result.add_argument("--slice", type=float, metavar="SECONDS", help="length of a turn")
     result.add_argument("--cpus", help="CPUs to pin to, as 0,1 (default: the last ones)")
+    realtime = "peers run before all other programs during their turns (needs root): for a busy machine"
+    result.add_argument("--realtime", action="store_true", help=realtime)
     extra = "one more peer: COMMAND MODEL THREADS speaks the protocol of benchmarks.measure; {model} names the file"
     result.add_argument("--extra", action="append", default=[], metavar="NAME=COMMAND", help=extra)
     return result
+
+
+# Waiting longer than this for a CPU means that other programs took part in the measurement.
+BUSY = 0.05
 
 
 class Session:
@@ -39,7 +45,7 @@ class Session:
         self.slice_s = args.slice or (0.15 if self.quick else 0.4)
         self.progress = Progress()
         settings = {"quick": self.quick, "rounds": self.rounds, "slice_s": self.slice_s, "threads": self.thread_counts}
-        self.report = Report(name, settings=settings, origin=origin())
+        self.report = Report(name, settings={**settings, "realtime": args.realtime}, origin=origin())
         machine = self.report.origin["machine"]
         vectors, caches = " ".join(machine["vector_units"]), ", ".join(machine["caches"])
         print(f"{name} on {machine['cpu']} ({machine['cpus_usable']} CPUs; {vectors}; {caches})")
@@ -65,7 +71,7 @@ class Session:
         cpus = self.cpus(threads)
         title = f"{title}, {threads} thread{'s' if threads > 1 else ''}"
         self.progress.start(title)
-        results = measure(peers, Plan(self.rounds, self.slice_s, cpus), self.progress)
+        results = measure(peers, Plan(self.rounds, self.slice_s, cpus, realtime=self.args.realtime), self.progress)
         self.progress.clear()
         return self.keep(Case(title, threads, results, {**facts, "cpus": list(cpus)}))
 
@@ -92,9 +98,9 @@ class Session:
 
 
 def table(results: Sequence[Result]) -> str:
-    """One line a peer; speed is relative to the fastest fp32 rival."""
+    """One line a peer; speed is relative to the fastest fp32 rival, best is the fastest twentieth of all runs."""
     best = fastest(results)
-    lines = [f"  {'peer':<40}{'median':>10}{'quartiles':>20}{'speed':>8}{'error':>9}"]
+    lines = [f"  {'peer':<40}{'median':>10}{'quartiles':>20}{'best':>10}{'speed':>9}{'error':>8}{'waiting':>9}"]
     for result in results:
         name = f"{result.peer} {result.version}".strip()
         if result.precision != "fp32":
@@ -102,9 +108,19 @@ def table(results: Sequence[Result]) -> str:
         if not result.usable:
             lines.append(f"  {name:<40} {result.error}")
             continue
-        ratio = speed_up(best, result) if best is not None else None
-        speed = "" if ratio is None else f"{ratio:.2f}x"
-        spread = f"{result.q1_ms:.3f} - {result.q3_ms:.3f}"
-        error = "" if result.relative_error is None else f"{result.relative_error:.0e}"
-        lines.append(f"  {name:<40}{result.median_ms:>7.3f} ms{spread:>20}{speed:>8}{error:>9}")
+        speed = speed_up(best, result) if best is not None else None
+        columns = [
+            f"{result.median_ms:>7.3f} ms",
+            f"{result.q1_ms:.3f} - {result.q3_ms:.3f}".rjust(20),
+            f"{result.best_ms:>10.3f}",
+            ("" if speed is None else f"{speed:.2f}x").rjust(9),
+            ("" if result.relative_error is None else f"{result.relative_error:.0e}").rjust(8),
+            ("" if result.waiting is None else f"{result.waiting:.0%}").rjust(9),
+        ]
+        lines.append(f"  {name:<40}{''.join(columns)}".rstrip())
+    waiting = max((result.waiting for result in results if result.waiting is not None), default=0.0)
+    if waiting > BUSY:
+        lines.append(
+            f"  busy machine: peers waited up to {waiting:.0%} of the time for a CPU; do not quote these figures"
+        )
     return "\n".join(lines)
