@@ -100,13 +100,13 @@ class Session:
 def table(results: Sequence[Result]) -> str:
     """One line a peer; speed is relative to the fastest fp32 rival, best is the fastest twentieth of all runs."""
     best = fastest(results)
-    lines = [f"  {'peer':<40}{'median':>10}{'quartiles':>20}{'best':>10}{'speed':>9}{'error':>8}{'waiting':>9}"]
+    lines = [f"  {'peer':<44}{'median':>10}{'quartiles':>20}{'best':>10}{'speed':>9}{'error':>8}{'waiting':>9}"]
     for result in results:
         name = f"{result.peer} {result.version}".strip()
         if result.precision != "fp32":
             name += f" ({result.precision}, for scale)"
         if not result.usable:
-            lines.append(f"  {name:<40} {result.error}")
+            lines.append(f"  {name:<44} {result.error}")
             continue
         speed = speed_up(best, result) if best is not None else None
         columns = [
@@ -117,7 +117,7 @@ def table(results: Sequence[Result]) -> str:
             ("" if result.relative_error is None else f"{result.relative_error:.0e}").rjust(8),
             ("" if result.waiting is None else f"{result.waiting:.0%}").rjust(9),
         ]
-        lines.append(f"  {name:<40}{''.join(columns)}".rstrip())
+        lines.append(f"  {name:<44}{''.join(columns)}".rstrip())
     waiting = max((result.waiting for result in results if result.waiting is not None), default=0.0)
     if waiting > BUSY:
         lines.append(
