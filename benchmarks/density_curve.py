@@ -77,7 +77,7 @@ def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
         even = break_even(curve.densities, curve.over_dense)
         if even is not None:
             axis.plot([even], [1], "D", color="black", markersize=6)
-            axis.annotate(f"break-even {even:.2f}", (even, 1), (-8, 8), textcoords="offset points", ha="right")
+            axis.annotate(f"break-even {even:.2f}", (even, 1), (-6, -16), textcoords="offset points", ha="right")
         axis.set(xscale="log", yscale="log", xlabel="density (share of weights kept)", title=curve.name)
         for ticks, values in ((axis.xaxis, (0.05, 0.1, 0.2, 0.5, 1)), (axis.yaxis, (0.5, 1, 2, 5, 10, 20))):
             ticks.set_ticks(values)
