@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tvm import relax
 
 from lhcc.errors import UnsupportedOperator
+
+
+# The element types that a compiled function can hold.
+DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+          "float16", "float32", "float64"}
+
+
+class InputValueNeeded(UnsupportedOperator):
+    """The shape of something depends on the values of some inputs; with those values fixed it could be compiled."""
+
+    def __init__(self, message: str, inputs: list[str]) -> None:
+        super().__init__(message, f"make {', '.join(repr(name) for name in inputs)} constant in the exported graph")
+        self.inputs = inputs
 
 
 class Unsupported:
@@ -29,7 +42,8 @@ class Unsupported:
         if not convertible:
             self.note(operator, node)
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, values_needed: Iterable[str] = ()) -> None:
+        """`values_needed`: inputs whose values, fixed at compile time, would lift some of the objections."""
         if not self.found:
             return
         kinds = []
@@ -37,9 +51,11 @@ class Unsupported:
             because = f": {reason}" if reason else ""
             kinds.append(f"{operator} (in {', '.join(repr(n) for n in nodes)}{because})")
         count = len({operator for operator, _ in self.found})
+        message = f"{count} operator{'s are' if count > 1 else ' is'} not supported: {'; '.join(kinds)}"
+        if values_needed:
+            raise InputValueNeeded(message, sorted(values_needed))
         raise UnsupportedOperator(
-            f"{count} operator{'s are' if count > 1 else ' is'} not supported: {'; '.join(kinds)}",
-            "remove them from the exported graph, or replace them with supported operators",
+            message, "remove them from the exported graph, or replace them with supported operators"
         )
 
 

@@ -52,16 +52,16 @@ def convolution(
     data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints, groups: int
 ) -> Any:
     """N-dimensional cross-correlation, data (N, C, spatial...), weight (O, I/groups, spatial...)."""
-    rank = len(strides)
-    if rank == 1:
-        return _flattened(convolution, data, weight, bias, strides, before, after, dilation, groups)
-    data, weight = expr(data), expr(weight)
-    op = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[rank]
+    flat, dtype = len(strides) == 1, dtype_of(data)
+    if flat:
+        data, weight = _with_height(data), _with_height(weight)
+        strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
+    op = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[len(strides)]
     out = op(
-        data, weight, strides=list(strides), padding=[*before, *after], dilation=list(dilation), groups=groups,
-        out_dtype=dtype_of(data),
+        expr(data), expr(weight), strides=list(strides), padding=[*before, *after], dilation=list(dilation),
+        groups=groups, out_dtype=dtype,
     )
-    return out if bias is None else relax.op.add(out, expr(per_channel(bias, rank + 2)))
+    return _finished(out, bias, len(strides) + 2, flat)
 
 
 def transposed_convolution(
@@ -69,26 +69,29 @@ def transposed_convolution(
     groups: int, extra: Ints,
 ) -> Any:
     """The gradient of a convolution; weight is (I, O/groups, spatial...), `extra` rows are added at the end."""
-    rank = len(strides)
-    if rank == 1:
-        return _flattened(transposed_convolution, data, weight, bias, strides, before, after, dilation, groups, extra)
-    data, weight = expr(data), expr(weight)
-    op = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}[rank]
+    flat, dtype = len(strides) == 1, dtype_of(data)
+    if flat:
+        data, weight = _with_height(data), _with_height(weight)
+        strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
+        extra = (0, *extra)
+    op = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}[len(strides)]
     out = op(
-        data, weight, strides=list(strides), padding=[*before, *after], output_padding=list(extra),
-        dilation=list(dilation), groups=groups, out_dtype=dtype_of(data),
+        expr(data), expr(weight), strides=list(strides), padding=[*before, *after], output_padding=list(extra),
+        dilation=list(dilation), groups=groups, out_dtype=dtype,
     )
-    return out if bias is None else relax.op.add(out, expr(per_channel(bias, rank + 2)))
+    return _finished(out, bias, len(strides) + 2, flat)
 
 
-def _flattened(function: Any, data: Value, weight: Value, bias: Value | None, *windows: Any) -> Any:
-    """A convolution over one dimension, as one over two of which the first has size 1."""
-    *head, width = shape_of(data)
-    neutral = (1, 0, 0, 1, None, 0)  # stride, before, after, dilation, groups, extra
-    wide = [w if n is None else (n, *w) for w, n in zip(windows, neutral, strict=False)]
-    *heads, taps = shape_of(weight)
-    flat = function(reshape(data, [*head, 1, width]), reshape(weight, [*heads, 1, taps]), bias, *wide)
-    return relax.op.squeeze(flat, [2])
+def _with_height(value: Value) -> Value:
+    *head, width = shape_of(value)
+    return reshape(value, [*head, 1, width])
+
+
+def _finished(out: Any, bias: Value | None, rank: int, flat: bool) -> Any:
+    """Adds the bias and takes the height away again."""
+    if bias is not None:
+        out = relax.op.add(out, expr(per_channel(bias, rank)))
+    return relax.op.squeeze(out, [2]) if flat else out
 
 
 def batch_norm(data: Value, gamma: Value, beta: Value, mean: Value, variance: Value, epsilon: float) -> Any:
@@ -126,14 +129,11 @@ def pool(
 
     `count_padding`: the divisor counts the padding asked for, but never what ceil mode adds beyond it.
     """
-    rank = len(window)
-    spatial = shape_of(data)[2:]
-    if rank == 1:
-        lifted = reshape(data, [*shape_of(data)[:2], 1, spatial[0]])
-        flat = pool(kind, lifted, (1, *window), (1, *strides), (0, *before), (0, *after), (1, *dilation),
-                    ceil, count_padding)
-        return relax.op.squeeze(flat, [2])
-    data = expr(data)
+    spatial, dtype, flat = shape_of(data)[2:], dtype_of(data), len(window) == 1
+    if flat:
+        data, spatial = _with_height(data), (1, *spatial)
+        window, strides, dilation = (1, *window), (1, *strides), (1, *dilation)
+        before, after = (0, *before), (0, *after)
     axes = list(zip(spatial, window, strides, before, after, dilation, strict=True))
     counts = [pooled_length(n, k, s, b, a, d, ceil) for n, k, s, b, a, d in axes]
     # What the windows really reach, beyond the input: more than `after` in ceil mode, less when a stride leaves a rest.
@@ -141,22 +141,24 @@ def pool(
         max((c - 1) * s + d * (k - 1) + 1 - b - n, 0)
         for c, (n, k, s, b, _, d) in zip(counts, axes, strict=True)
     ]
-    op = getattr(relax.op.nn, f"{kind}_pool{rank}d")
+    op = getattr(relax.op.nn, f"{kind}_pool{len(window)}d")
     geometry: dict[str, Any] = dict(
         pool_size=list(window), strides=list(strides), padding=[*before, *reach], dilation=list(dilation)
     )
     if kind == "max":
-        return op(data, **geometry)
-    if not count_padding:
-        return op(data, **geometry, count_include_pad=False)
-    out = op(data, **geometry, count_include_pad=True)
-    counted = [
-        [sum(i * s + j * d < b + n + a for j in range(k)) for i in range(c)]
-        for c, (n, k, s, b, a, d) in zip(counts, axes, strict=True)
-    ]
+        out = op(expr(data), **geometry)
+    else:
+        out = op(expr(data), **geometry, count_include_pad=count_padding)
+        share = _counted_share(axes, counts) if count_padding else np.ones(1)
+        if (share != 1).any():
+            out = relax.op.multiply(out, relax.const((1 / share)[None, None].astype(dtype)))
+    return relax.op.squeeze(out, [2]) if flat else out
+
+
+def _counted_share(axes: Sequence[tuple[int, ...]], counts: Ints) -> np.ndarray[Any, Any]:
+    """Per window, the part of its taps that falls on the input or on the padding asked for."""
     share = np.ones((), np.float64)
-    for numbers, k in zip(counted, window, strict=True):
-        share = np.multiply.outer(share, np.asarray(numbers) / k)
-    if (share == 1).all():
-        return out
-    return relax.op.multiply(out, relax.const((1 / share)[None, None].astype(dtype_of(data))))
+    for count, (n, k, s, b, a, d) in zip(counts, axes, strict=True):
+        inside = [sum(i * s + j * d < b + n + a for j in range(k)) / k for i in range(count)]
+        share = np.multiply.outer(share, np.asarray(inside))
+    return share

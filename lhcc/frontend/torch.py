@@ -20,11 +20,9 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import Unsupported, check_static, first_line, spelled, warn_about_nan
+from lhcc.frontend.checks import DTYPES, Unsupported, check_static, first_line, spelled, warn_about_nan
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.torch_ops import CONVERTERS
-
-DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "float16", "float32", "float64"}
 
 
 def from_pt2(path: Path, inputs: Any = None, input_shapes: Mapping[str, Any] | None = None) -> tvm.IRModule:

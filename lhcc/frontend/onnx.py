@@ -1,0 +1,118 @@
+"""ONNX models: a file or a ModelProto.  Dynamic input dimensions are bound here; onnx_graph.py converts the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import tvm
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from tvm import relax
+
+from lhcc.errors import InputError, ModelError
+from lhcc.frontend.checks import DTYPES, first_line, spelled, warn_about_nan
+from lhcc.frontend.naming import LayerBuilder
+from lhcc.frontend.onnx_graph import GraphImporter
+
+
+def from_file(path: Path, inputs: Any = None, input_shapes: Mapping[str, Any] | None = None) -> tvm.IRModule:
+    """An .onnx file, with its external data if it has any."""
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:
+        raise ModelError(f"'{path}' is not a readable ONNX file: {first_line(error)}", "export it again") from error
+    if not model.graph.node and not model.graph.output:
+        raise ModelError(f"'{path}' is not a readable ONNX file: it holds no graph", "export it again")
+    return from_proto(model, inputs, input_shapes)
+
+
+def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] | None = None) -> tvm.IRModule:
+    """A ModelProto; an input with an initializer is a constant."""
+    graph = model.graph
+    weights = {tensor.name: _array(tensor) for tensor in graph.initializer}
+    for name, array in weights.items():
+        if array.dtype.kind == "f":
+            warn_about_nan(name, bool(np.isnan(array).any()))
+    declared = [value for value in graph.input if value.name not in weights]
+    given = _given_shapes([value.name for value in declared], inputs, input_shapes)
+    parameters = {
+        value.name: relax.Var(value.name, relax.TensorType(_shape(value, given.get(value.name)), _dtype(value)))
+        for value in declared
+    }
+    builder = LayerBuilder()
+    importer = GraphImporter(model, builder)
+    with builder.function("main", list(parameters.values())):
+        with builder.dataflow():
+            outputs = importer.convert(graph, {**weights, **parameters})
+            result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
+        builder.emit_func_output(result)
+    main = builder.finish(builder.get()["main"])
+    names = {"input_names": list(parameters), "output_names": [value.name for value in graph.output]}
+    return tvm.IRModule({"main": main.with_attrs({**names, "global_symbol": "main"})})
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:
+        raise ModelError(f"weight '{tensor.name}' cannot be read: {first_line(error)}") from error
+
+
+def _dtype(value: Any) -> str:
+    if not value.type.HasField("tensor_type"):
+        raise ModelError(f"input '{value.name}' is a {value.type.WhichOneof('value') or 'value without a type'}",
+                         "only tensors can be inputs of a compiled model")
+    try:
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    except KeyError as error:
+        raise ModelError(f"input '{value.name}' has no element type") from error
+    if dtype not in DTYPES:
+        raise ModelError(f"input '{value.name}' is of type {dtype}, which cannot be compiled")
+    return dtype
+
+
+def _shape(value: Any, given: tuple[int, ...] | None) -> list[int]:
+    """The declared shape, every open dimension bound by the given one."""
+    name, tensor = value.name, value.type.tensor_type
+    hint = f"pass inputs=, input_shapes={{'{name}': ...}} or --input-shape {name}=..."
+    if not tensor.HasField("shape"):
+        if given is None and value.type.HasField("tensor_type"):
+            raise InputError(f"input '{name}' has no declared shape", hint)
+        return list(given or ())
+    dims = tensor.shape.dim
+    if given is not None and len(given) != len(dims):
+        raise InputError(f"input '{name}' has {len(dims)} dimensions, not the {len(given)} of {spelled(given)}")
+    shape = []
+    for axis, dim in enumerate(dims):
+        if dim.HasField("dim_value"):
+            if given is not None and given[axis] != dim.dim_value:
+                raise InputError(f"dimension {axis} of input '{name}' is {dim.dim_value} in the model, "
+                                 f"not {given[axis]}", "export the model with a dynamic dimension there")
+            shape.append(dim.dim_value)
+        elif given is not None:
+            shape.append(int(given[axis]))
+        else:
+            called = f" ('{dim.dim_param}')" if dim.dim_param else ""
+            raise InputError(f"dimension {axis}{called} of input '{name}' has no fixed size", hint)
+    return shape
+
+
+def _given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name, from example inputs (in order or by name) or from shapes by name."""
+    if inputs is not None:
+        if not isinstance(inputs, Mapping):
+            values = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+            if len(values) != len(names):
+                raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
+            inputs = dict(zip(names, values, strict=True))
+        shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+    else:
+        shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    for name in shapes:
+        if name not in names:
+            raise InputError(f"the model has no input '{name}'", f"its inputs are: {', '.join(names)}")
+    return shapes

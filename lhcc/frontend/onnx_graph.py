@@ -1,0 +1,308 @@
+"""Walks an ONNX graph and converts it node by node, computing at once whatever depends on constants alone.
+
+All shapes are static, so the shape arithmetic of exporters (Shape, Gather, Concat, ...) vanishes here, and an If whose
+condition is known becomes the branch taken.  An operator is converted by onnx_ops, else by TVM's importer, else through
+the function that ONNX defines it by; those left over are gathered into one error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import defs, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from tvm import relax
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from lhcc.errors import ModelError
+from lhcc.frontend.checks import DTYPES, Unsupported, check_static, first_line
+from lhcc.frontend.layers import Value
+from lhcc.frontend.naming import LayerBuilder
+from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
+
+NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
+# TVM converts these into values that a static dataflow function cannot hold.
+NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
+              "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
+              "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
+Scope = dict[str, Any]
+
+
+class GraphImporter:
+    """Converts one model into the dataflow block that `builder` is in."""
+
+    def __init__(self, model: Any, builder: LayerBuilder) -> None:
+        self.builder = builder
+        self.unsupported = Unsupported()
+        self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.opsets = _opsets(model.opset_import)
+        # The graph inputs on which an unknown value depends, by the name of its variable.
+        self.origins: dict[str, frozenset[str]] = {}
+        self.values_needed: set[str] = set()
+
+    def convert(self, graph: Any, values: Scope) -> list[Any]:
+        """The graph's outputs, as Relax expressions."""
+        for name, value in values.items():
+            if isinstance(value, relax.Var):
+                self.origins[value.name] = frozenset([name])
+        self._sparse_constants(graph, values)
+        self._nodes(graph.node, values, self.opsets, None)
+        if self.unsupported:
+            self.unsupported.raise_if_any(self.values_needed)
+        return [self._expr(self._read(values, value.name, "the graph")) for value in graph.output]
+
+    def _nodes(self, nodes: Any, values: Scope, opsets: dict[str, int], layer: str | None) -> None:
+        """Converts nodes in order.  `layer` names them all when they are the body of one operator."""
+        for node in nodes:
+            name = layer or node.name or next(filter(None, node.output), node.op_type)
+            self.builder.layer = name
+            results = self._node(node, values, opsets, name)
+            if results is not None:
+                for output, result in zip(node.output, results, strict=False):
+                    if output:
+                        values[output] = result
+
+    def _read(self, values: Scope, name: str, reader: str) -> Value:
+        if name not in values:
+            raise ModelError(f"{reader} reads the tensor '{name}', which nothing produces", "check the model's graph")
+        return values[name]
+
+    def _node(self, node: Any, values: Scope, opsets: dict[str, int], name: str) -> list[Value] | None:
+        """The results of one node; None when they are unknown because of something unsupported."""
+        opset = opsets.get(_domain(node.domain), 1)
+        convertible = self._is_convertible(node, opset)
+        inputs = [self._read(values, i, f"node '{name}'") if i else None for i in node.input]
+        for output in node.output:
+            values[output] = None  # until it is known
+        if any(value is None for value, i in zip(inputs, node.input, strict=True) if i):
+            self.unsupported.note_if_unknown(_spelled(node), name, convertible)
+            return None
+        if node.op_type == "Constant" and not node.domain:
+            return [_constant(node)]
+        if node.op_type == "If" and isinstance(inputs[0], np.ndarray):
+            return self._branch(node, bool(inputs[0]), values, opsets, name)
+        if not convertible:
+            self.unsupported.note(_spelled(node), name)
+            return None
+        if self._foldable(node, inputs):
+            folded = _evaluated(node, inputs, opsets)
+            if folded is not None:
+                return folded
+        try:
+            return self._converted(node, inputs, opset, name, opsets)
+        except ValueNeeded as error:
+            self._note_needed(node, inputs, error, name)
+        except NotImplementedError as error:
+            self.unsupported.note(_spelled(node), name, first_line(error))
+        return None
+
+    def _is_convertible(self, node: Any, opset: int) -> bool:
+        kind = node.op_type
+        if (node.domain, kind) in self.functions:
+            return True
+        if _domain(node.domain):
+            return False
+        if kind in NOT_STATIC | NONDETERMINISTIC | SUBGRAPHS:
+            return kind == "If"
+        known = kind in CONVERTERS or kind in _TVM or kind == "Constant"
+        return known or _body(node, [], opset) is not None
+
+    def _foldable(self, node: Any, inputs: list[Value | None]) -> bool:
+        simple = node.op_type not in NONDETERMINISTIC | SUBGRAPHS and not _domain(node.domain)
+        return simple and all(value is None or isinstance(value, np.ndarray) for value in inputs)
+
+    def _converted(
+        self, node: Any, inputs: list[Value | None], opset: int, name: str, opsets: dict[str, int]
+    ) -> list[Value] | None:
+        local = self.functions.get((node.domain, node.op_type))
+        if local is not None:
+            return self._inlined(local, node, inputs, _opsets(local.opset_import) or opsets, name)
+        if node.op_type == "If":
+            raise NotImplementedError("its condition depends on the values of the inputs")
+        for i in VALUE_OPERANDS.get(node.op_type, ()):
+            if i < len(inputs) and inputs[i] is not None and not isinstance(inputs[i], np.ndarray):
+                raise ValueNeeded(i)
+        if node.op_type in CONVERTERS:
+            results = CONVERTERS[node.op_type](Node(node, inputs, opset, self.builder))
+        elif node.op_type in _TVM:
+            results = self._by_tvm(node, inputs, opset)
+        else:
+            body = _body(node, [_type(value) for value in inputs], opset)
+            if body is None:
+                raise NotImplementedError("its definition needs more type information")
+            return self._inlined(body, node, inputs, {"": opset, **_opsets(body.opset_import)}, name)
+        results = results if isinstance(results, (list, tuple)) else [results]
+        return [self._emitted(result, inputs) for result in results]
+
+    def _by_tvm(self, node: Any, inputs: list[Value | None], opset: int) -> list[Any]:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = {k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()}
+        attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
+        operands = onnx_frontend.onnx_input([None if value is None else self._expr(value) for value in inputs])
+        try:
+            convert = _TVM[node.op_type].get_converter(opset)
+            result = convert(self.builder, operands, attributes, [{}, {}])
+            if not isinstance(result, relax.Tuple):
+                result = self.builder.emit(result)
+                check_static(result)
+        except Exception as error:  # TVM says in many ways that it cannot
+            raise NotImplementedError(first_line(error)) from error
+        if isinstance(result.ty, relax.TupleType):
+            return [result[i] for i in range(len(result.ty.fields))]
+        return [result]
+
+    def _emitted(self, result: Value, inputs: list[Value | None]) -> Value:
+        if result is None or isinstance(result, np.ndarray):
+            return result
+        var = result if isinstance(result, relax.Var) else self.builder.emit(result)
+        try:
+            check_static(var)
+        except ValueError as error:
+            raise NotImplementedError(str(error)) from error
+        origins = [self.origins.get(value.name, frozenset()) for value in inputs if isinstance(value, relax.Var)]
+        self.origins.setdefault(var.name, frozenset[str]().union(*origins))
+        return var
+
+    def _expr(self, value: Value) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        if str(value.dtype) not in DTYPES:
+            raise NotImplementedError(f"constants of type {value.dtype}")
+        return relax.const(value)
+
+    def _inlined(
+        self, body: Any, node: Any, inputs: list[Value | None], opsets: dict[str, int], name: str
+    ) -> list[Value] | None:
+        """The nodes of a function, in the place and under the name of the node that calls it."""
+        given = {a.name: a for a in node.attribute}
+        given = {a.name: a for a in body.attribute_proto} | given
+        scope: Scope = dict(zip(body.input, inputs, strict=False))
+        scope = {formal: value for formal, value in scope.items() if value is not None}
+        absent = set(body.input) - set(scope)
+        nodes = [_resolved(inner, given, absent) for inner in body.node]
+        self._nodes(nodes, scope, opsets, name)
+        results = [scope.get(output) for output in body.output]
+        return None if results and results[0] is None else results
+
+    def _branch(
+        self, node: Any, condition: bool, values: Scope, opsets: dict[str, int], name: str
+    ) -> list[Value] | None:
+        wanted = "then_branch" if condition else "else_branch"
+        graph = next(a.g for a in node.attribute if a.name == wanted)
+        scope = {**values, **{t.name: numpy_helper.to_array(t) for t in graph.initializer}}
+        self._sparse_constants(graph, scope)
+        self._nodes(graph.node, scope, opsets, None)
+        results = [self._read(scope, output.name, f"a branch of '{name}'") for output in graph.output]
+        return None if any(result is None for result in results) else results
+
+    def _note_needed(self, node: Any, inputs: list[Value | None], error: ValueNeeded, name: str) -> None:
+        operand = inputs[error.operand]
+        self.values_needed |= self.origins.get(getattr(operand, "name", ""), frozenset())
+        tensor = node.input[error.operand]
+        self.unsupported.note(_spelled(node), name, f"its operand '{tensor}' must be a constant")
+
+    def _sparse_constants(self, graph: Any, values: Scope) -> None:
+        for tensor in graph.sparse_initializer:
+            values[tensor.values.name] = _dense(tensor)
+
+
+_TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k != "Constant"}
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _opsets(imports: Any) -> dict[str, int]:
+    return {_domain(entry.domain): entry.version for entry in imports}
+
+
+def _spelled(node: Any) -> str:
+    return f"{node.domain}::{node.op_type}" if _domain(node.domain) else str(node.op_type)
+
+
+def _dense(tensor: Any) -> NDArray[Any]:
+    numbers, places = numpy_helper.to_array(tensor.values), numpy_helper.to_array(tensor.indices)
+    out = np.zeros(tuple(tensor.dims), numbers.dtype)
+    if places.ndim == 1:
+        out.reshape(-1)[places] = numbers
+    else:
+        out[tuple(places.T)] = numbers
+    return out
+
+
+def _constant(node: Any) -> NDArray[Any]:
+    attribute = node.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return np.asarray(numpy_helper.to_array(value))
+    if attribute.name == "sparse_value":
+        return _dense(value)
+    kind = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    return np.asarray(value, kind.get(attribute.name, object))
+
+
+def _evaluated(node: Any, inputs: list[Value | None], opsets: dict[str, int]) -> list[Value] | None:
+    """The results by ONNX's own reference implementation; None where it has none."""
+    feeds = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
+    try:
+        graph = helper.make_graph(
+            [node], "constant",
+            [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+             for n, v in feeds.items()],
+            [onnx.ValueInfoProto(name=o) for o in node.output if o],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
+        with np.errstate(all="ignore"):
+            results = iter(ReferenceEvaluator(model).run(None, feeds))
+    except Exception:  # the reference covers most of ONNX, not all; the node is then converted as any other
+        return None
+    values = [next(results) if output else None for output in node.output]
+    return values if all(v is None or isinstance(v, (np.ndarray, np.generic)) for v in values) else None
+
+
+def _type(value: Value | None) -> Any:
+    if value is None:
+        return onnx.TypeProto()
+    shape = value.shape if isinstance(value, np.ndarray) else [int(n) for n in value.ty.shape.values]
+    dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(str(value.ty.dtype))
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def _body(node: Any, types: list[Any], opset: int) -> Any:
+    """The function that ONNX defines the operator by, if it does.  Without types, only whether there is one."""
+    try:
+        schema = defs.get_schema(node.op_type, opset, "")
+    except defs.SchemaError:
+        return None
+    if schema.has_function:
+        return schema.function_body
+    if not schema.has_context_dependent_function:
+        return None
+    if not types:
+        return schema
+    body = schema.get_context_dependent_function(node.SerializeToString(), [t.SerializeToString() for t in types])
+    return onnx.FunctionProto.FromString(body) if body else None
+
+
+def _resolved(node: Any, given: dict[str, Any], absent: set[str]) -> Any:
+    """A node of a function body with the caller's attributes in place and absent operands left out."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    del copy.attribute[:]
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            copy.attribute.append(attribute)
+        elif attribute.ref_attr_name in given:
+            actual = onnx.AttributeProto()
+            actual.CopyFrom(given[attribute.ref_attr_name])
+            actual.name = attribute.name
+            copy.attribute.append(actual)
+    for i, name in enumerate(copy.input):
+        if name in absent:
+            copy.input[i] = ""
+    return copy
