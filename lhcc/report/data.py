@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,7 @@ def to_dict(profile: Profile) -> dict[str, Any]:
     """All but the single samples."""
     data = asdict(profile)
     del data["samples"]
-    data["sum_us"] = profile.sum_us
-    return data
-
-
-def to_json(profile: Profile) -> str:
-    return json.dumps(to_dict(profile), indent=1)
+    return {**data, "sum_us": profile.sum_us}
 
 
 def to_csv(profile: Profile) -> str:
@@ -32,7 +26,5 @@ def to_csv(profile: Profile) -> str:
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     for layer in profile.layers:
-        row = asdict(layer)
-        row["schedule"] = json.dumps(row["schedule"]) if row["schedule"] else ""
-        writer.writerow(row)
+        writer.writerow(asdict(layer))
     return out.getvalue()

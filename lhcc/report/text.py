@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lhcc.runtime.profile import Profile
+    from lhcc.runtime.compare import Comparison
+    from lhcc.runtime.profile import LayerTime, Profile
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -30,6 +31,12 @@ def quantity(value: float) -> str:
 
 def table(profile: Profile) -> str:
     """The profile, one line per layer, the sum beside the time of the whole."""
+    header, rows = layer_rows(profile)
+    return f"{grid(header, rows, left=3)}\n\n{summary(profile)}"
+
+
+def layer_rows(profile: Profile) -> tuple[list[str], list[list[str]]]:
+    """The header and the cells of the table."""
     header = [
         "layer",
         "op",
@@ -44,29 +51,26 @@ def table(profile: Profile) -> str:
         "% peak",
         "% bw",
     ]
-    header.append("bound")
-    rows = []
-    for layer in profile.layers:
-        spread = (layer.high_us - layer.low_us) / 2
-        rows.append(
-            [
-                layer.name,
-                layer.op,
-                layer.encoding or "-",
-                f"{layer.density:.2f}",
-                quantity(layer.macs),
-                quantity(layer.macs_kept),
-                f"{layer.time_us:.1f}",
-                f"{spread:.1f}",
-                f"{100 * layer.share:.1f}%",
-                f"{layer.gflops:.1f}" if layer.macs_kept else "-",
-                "-" if layer.peak_percent is None or not layer.macs_kept else f"{layer.peak_percent:.0f}",
-                "-" if layer.bandwidth_percent is None else f"{layer.bandwidth_percent:.0f}",
-                layer.bound,
-            ]
-        )
-    lines = [grid(header, rows, left=3), "", summary(profile)]
-    return "\n".join(lines)
+    return [*header, "bound"], [_cells(layer) for layer in profile.layers]
+
+
+def _cells(layer: LayerTime) -> list[str]:
+    peak, bandwidth = layer.peak_percent, layer.bandwidth_percent
+    return [
+        layer.name,
+        layer.op,
+        layer.encoding or "-",
+        f"{layer.density:.2f}",
+        quantity(layer.macs),
+        quantity(layer.macs_kept),
+        f"{layer.time_us:.1f}",
+        f"{(layer.high_us - layer.low_us) / 2:.1f}",
+        f"{100 * layer.share:.1f}%",
+        f"{layer.gflops:.1f}" if layer.macs_kept else "-",
+        f"{peak:.0f}" if peak is not None and layer.macs_kept else "-",
+        f"{bandwidth:.0f}" if bandwidth is not None else "-",
+        layer.bound,
+    ]
 
 
 def summary(profile: Profile) -> str:
@@ -87,3 +91,24 @@ def summary(profile: Profile) -> str:
     if profile.peak:
         text.append(f"measured peak of this machine: {profile.peak.gflops:.0f} GFLOP/s")
     return "\n".join(text)
+
+
+def comparison(compared: Comparison) -> str:
+    """The profile, with the other's time and the ratio behind each layer that both have."""
+    header, rows = layer_rows(compared.profile)
+    ours: dict[str, float] = {}
+    for layer in compared.profile.layers:
+        ours[layer.name] = ours.get(layer.name, 0.0) + layer.time_us
+    shown = set()
+    for layer, row in zip(compared.profile.layers, rows, strict=True):
+        theirs = None if layer.name in shown else compared.other_layers.get(layer.name)
+        shown.add(layer.name)
+        row += ["-", "-"] if theirs is None else [f"{theirs:.1f}", f"{theirs / ours[layer.name]:.2f}x"]
+    lines = [
+        grid([*header, "other us", "speed-up"], rows, left=3),
+        "",
+        summary(compared.profile),
+        f"taking turns with {compared.other}: {compared.total_us:.1f} us against {compared.other_total_us:.1f} us, "
+        f"{compared.speedup:.2f} times as fast",
+    ]
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lhcc.errors import ArtifactError
@@ -24,9 +25,11 @@ def write(path: str | os.PathLike[str], program: Program) -> None:
     container.write(path, description, members)
 
 
-def load(path: str | os.PathLike[str]) -> Executable:
-    """The executable in an artifact; needs the TVM runtime and numpy only."""
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
+    """The executable in an artifact; needs the TVM runtime and numpy only.  `threads` overrides its own number."""
     program, made_with = read(path)
+    if threads is not None:
+        program = replace(program, threads=threads)
     try:
         return Executable(program)
     except Exception as error:

@@ -7,30 +7,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm.target import Target
 
+from lhcc.ir.log import LayerRecord
 from lhcc.runtime.bytecode import emit
 from lhcc.runtime.codegen import compile_kernels, machine_of
 from lhcc.runtime.executable import Executable
 from lhcc.runtime.memory import align, allocate
-from lhcc.runtime.program import Layer, Placement, Program, Reason, TensorSpec
+from lhcc.runtime.program import Placement, Program, TensorSpec
 from lhcc.runtime.steps import Steps, read
 
 
 def build(
     lowered: Any,
-    target: Target,
+    target: Any,
     *,
-    target_name: str = "cpu",
     threads: int = 1,
     output_names: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None,
     jobs: int | None = None,
 ) -> Executable:
     """`lowered.mod` compiled for `target`; `lowered.layers` must have one record per kernel call, in order."""
+    tvm_target = target.tvm_target()
     steps = read(lowered.mod["main"])
     kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
-    code = compile_kernels(kernels, target, pass_config, jobs) if kernels else b""
+    code = compile_kernels(kernels, tvm_target, pass_config, jobs) if kernels else b""
     bytecode = emit(steps)
     weights, constants = pack(steps.constants)
     program = Program(
@@ -40,13 +40,13 @@ def build(
         temporaries=tuple(bytecode.temporaries),
         arena_size=bytecode.arena_size,
         layers=_layers(steps, lowered.layers),
-        target=target_name,
-        machine=machine_of(target),
+        target=str(target.name),
+        machine=machine_of(tvm_target),
         bytecode=bytecode.data,
         code=code,
         weights=weights,
         threads=threads,
-        reasons=tuple(Reason(str(r.layer), str(r.pass_name), str(r.text)) for r in lowered.reasons),
+        reasons=tuple(lowered.reasons),
     )
     return Executable(program)
 
@@ -69,10 +69,9 @@ def _output_specs(steps: Steps, names: Sequence[str]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, ref.shape, ref.dtype) for name, ref in zip(names, steps.outputs, strict=True))
 
 
-def _layers(steps: Steps, records: Sequence[Any]) -> tuple[Layer, ...]:
-    if len(records) != len(steps.steps):
-        raise ValueError(f"the lowering made {len(records)} layer records for {len(steps.steps)} kernel calls")
-    for record, step in zip(records, steps.steps, strict=True):
-        if record.kernel != step.kernel:
-            raise ValueError(f"the record of layer '{record.name}' says {record.kernel}, called is {step.kernel}")
-    return tuple(Layer.of(record) for record in records)
+def _layers(steps: Steps, records: Sequence[LayerRecord]) -> tuple[LayerRecord, ...]:
+    """The records, after checking that they are about the calls that are made."""
+    recorded, called = [record.kernel for record in records], [step.kernel for step in steps.steps]
+    if recorded != called:
+        raise ValueError(f"the layer records name the kernels {recorded}, called are {called}")
+    return tuple(records)

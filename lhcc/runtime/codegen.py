@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tvm import IRModule, tirx, transform
 from tvm.target import Target
 
 from lhcc.errors import ToolMissing
+from lhcc.report.progress import report
 from lhcc.runtime.machine import host_arch, needed
 from lhcc.runtime.program import Machine
 
@@ -38,12 +39,24 @@ def compile_kernels(
                 tirx.build(module, target).write_to_file(str(path))
             return path
 
-        if jobs == 1:
-            objects = [compile_group(number) for number in range(count)]
-        else:
-            with ThreadPoolExecutor(jobs) as pool:
-                objects = list(pool.map(compile_group, range(count)))
+        objects = []
+        report("compiling kernels", 0, count)
+        for path in _each(compile_group, count, jobs):
+            objects.append(path)
+            report("compiling kernels", len(objects), count)
         return link(objects, arch_of(target), Path(folder) / "kernels.so")
+
+
+def _each(work: Callable[[int], Path], count: int, jobs: int) -> Iterator[Path]:
+    """The results of `work(0)` to `work(count - 1)`, in order; an interrupt does not wait for what was not begun."""
+    if jobs == 1:
+        yield from map(work, range(count))
+        return
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(work, range(count))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def link(objects: Sequence[Path], arch: str, output: Path) -> bytes:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lhcc.errors import InputError
+from lhcc.ir.log import LayerRecord, Reason
 from lhcc.runtime import threads
 from lhcc.runtime.library import ffi
 from lhcc.runtime.loader import load_machine
 from lhcc.runtime.memory import ALIGNMENT, allocate
-from lhcc.runtime.program import Layer, Program, Reason, TensorSpec
+from lhcc.runtime.program import Program, TensorSpec
 
 if TYPE_CHECKING:
     from lhcc.runtime.profile import Profile
@@ -46,7 +47,7 @@ class Executable:
         return self.program.outputs
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[LayerRecord, ...]:
         return self.program.layers
 
     @property

@@ -11,15 +11,15 @@ import math
 import resource
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
+from lhcc.ir.log import LayerRecord
 from lhcc.runtime import threads
 from lhcc.runtime.library import global_function
 from lhcc.runtime.machine import processor_name
 from lhcc.runtime.peak import Peak, peak
-from lhcc.runtime.program import Layer
 
 if TYPE_CHECKING:
     from lhcc.runtime.executable import Executable
@@ -52,13 +52,13 @@ class LayerTime:
     bandwidth_percent: float | None  # of the speed of the level of memory that holds what the layer moves
     bound: str  # what the roofline says limits it: compute, memory, or nothing to compute
     kernel: str
-    schedule: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = ""
     cycles: int | None = None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """`layers` in the order of execution; `str()` is a table, `json()`, `csv()`, `html()` and `trace()` are reports."""
+    """`layers` in the order of execution.  `str()` is a table; the other forms are for other tools."""
 
     layers: tuple[LayerTime, ...]
     total_us: float  # end to end, measured without anything inside
@@ -81,22 +81,25 @@ class Profile:
 
         return table(self)
 
-    def json(self) -> str:
-        from lhcc.report.data import to_json
+    def json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, ready for `json.dumps`."""
+        from lhcc.report.data import to_dict
 
-        return to_json(self)
+        return to_dict(self)
 
     def csv(self) -> str:
         from lhcc.report.data import to_csv
 
         return to_csv(self)
 
-    def html(self) -> str:
+    def html(self, pictures: Mapping[str, str] | None = None) -> str:
+        """One file for a browser; `pictures` of kernel shapes come from `lhcc.inspect(model).svg()`."""
         from lhcc.report.html import to_html
 
-        return to_html(self)
+        return to_html(self, pictures)
 
     def trace(self) -> str:
+        """Trace Event JSON, which Perfetto opens."""
         from lhcc.report.trace import to_trace
 
         return to_trace(self)
@@ -230,7 +233,7 @@ def _overhead(args: tuple[Any, ...]) -> float:
     return min(_replay([(nothing, args)] * 50)) / 1e3
 
 
-def _layer_time(layer: Layer, times: Sequence[float], total: float, limit: Peak | None) -> LayerTime:
+def _layer_time(layer: LayerRecord, times: Sequence[float], total: float, limit: Peak | None) -> LayerTime:
     time_us = statistics.median(times)
     low, high = median_interval(times)
     flops = 2 * layer.macs_kept

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lhcc.ir.log import LayerRecord, Reason
 
 
 @dataclass(frozen=True)
@@ -42,53 +44,11 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One kernel call, in the order of execution, with what it costs."""
-
-    name: str
-    op: str
-    kernel: str
-    encoding: str = ""
-    density: float = 1.0
-    macs: int = 0
-    macs_kept: int = 0
-    adds: int = 0
-    bytes_moved: int = 0
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, record: Any) -> Layer:
-        """A copy of any record that has these fields, as the lowering makes them."""
-        schedule = record.schedule or {}
-        return cls(
-            name=str(record.name),
-            op=str(record.op),
-            kernel=str(record.kernel),
-            encoding=str(record.encoding or ""),
-            density=float(record.density),
-            macs=int(record.macs),
-            macs_kept=int(record.macs_kept),
-            adds=int(record.adds),
-            bytes_moved=int(record.bytes_moved),
-            schedule=dict(schedule) if isinstance(schedule, Mapping) else {"schedule": str(schedule)},
-        )
-
-
-@dataclass(frozen=True)
 class Machine:
     """What the code needs of the processor that runs it."""
 
     arch: str
     features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a pass left a layer as it was."""
-
-    layer: str
-    pass_name: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +63,7 @@ class Program:
     constants: tuple[Placement, ...]
     temporaries: tuple[Placement, ...]
     arena_size: int
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerRecord, ...]
     target: str
     machine: Machine
     bytecode: bytes
@@ -137,7 +97,7 @@ class Program:
             constants=placements("constants"),
             temporaries=placements("temporaries"),
             arena_size=described["arena_size"],
-            layers=tuple(Layer(**layer) for layer in described["layers"]),
+            layers=tuple(LayerRecord(**layer) for layer in described["layers"]),
             target=described["target"],
             machine=Machine(machine["arch"], tuple(machine["features"])),
             bytecode=bytecode,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lhcc.ir.log import LayerRecord, Reason
 from lhcc.runtime.library import import_tvm
 
 
@@ -35,15 +36,14 @@ def lower() -> Callable[[Any], FakeLowered]:
         passes = [relax_transform.LegalizeOps(), relax_transform.AnnotateTIROpPattern(), relax_transform.FoldConstant()]
         module = transform.Sequential([*passes, relax_transform.FuseOps(), relax_transform.FuseTIR()])(module)
         layers = [record(step.name, step.kernel) for step in read(module["main"]).steps]
-        reasons = [SimpleNamespace(layer="conv0", pass_name="fold", text="it was already folded")]
+        reasons = [Reason("conv0", "fold", "it was already folded")]
         return FakeLowered(module, layers, reasons)
 
     return run
 
 
-def record(name: str, kernel: str) -> SimpleNamespace:
-    costs = {"macs": 1000, "macs_kept": 500, "adds": 0, "bytes_moved": 4096}
-    return SimpleNamespace(name=name, op="conv2d", kernel=kernel, encoding="tiles", density=0.5, schedule="", **costs)
+def record(name: str, kernel: str) -> LayerRecord:
+    return LayerRecord(name, "conv2d", kernel, "tiles", density=0.5, macs=1000, macs_kept=500, bytes_moved=4096)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,8 @@ def host_target() -> Any:
     from tvm.target import Target
     from tvm.target.codegen import llvm_get_system_cpu
 
-    return Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
+    target = Target({"kind": "llvm", "mcpu": llvm_get_system_cpu()})
+    return SimpleNamespace(name="cpu", tvm_target=lambda: target)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import pytest
 
 from lhcc.errors import ArtifactError, LhccError
 from lhcc.runtime import artifact, container, machine
+from lhcc.runtime.memory import align
 from lhcc.runtime.program import Machine
 
 
@@ -145,9 +146,9 @@ def test_a_forged_table_of_contents_never_crashes(saved: Path, tmp_path: Path, s
         victim[key] = rng.choice([None, -1, 2**40, 2**63, "x", [], {}])
     contents = json.dumps(table, separators=(",", ":")).encode()
     header = container.HEADER.pack(container.MAGIC, version, len(contents), hashlib.sha256(contents).digest())
-    body = data[container.align(start + length) :]
+    body = data[align(start + length) :]
     head = header + contents
-    path = damaged(saved, tmp_path, head + bytes(container.align(len(head)) - len(head)) + body)
+    path = damaged(saved, tmp_path, head + bytes(align(len(head)) - len(head)) + body)
     try:
         artifact.read(path)  # free text, such as the name of the target, may be anything
     except ArtifactError:

@@ -73,7 +73,7 @@ def test_outputs_belong_to_the_caller(lower: Any, host_target: Any) -> None:
 
 def test_records_must_match_the_kernel_calls(lower: Any, host_target: Any, conv_module: Any) -> None:
     lowered = lower(conv_module())
-    with pytest.raises(ValueError, match="2 layer records for 3 kernel calls"):
+    with pytest.raises(ValueError, match="layer records name the kernels"):
         build(type(lowered)(lowered.mod, lowered.layers[:2]), host_target, jobs=1)
 
 

@@ -1,0 +1,257 @@
+"""The command line: parses, calls the library, prints.  What a command computes is decided elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lhcc.errors import InputError, LhccError
+
+INTERRUPTED, MISTAKE = 130, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.  A user's mistake is one sentence and exit code 2; a bug of ours keeps its traceback."""
+    options = parser().parse_args(arguments)
+    from lhcc.report.progress import progress
+
+    try:
+        with progress():
+            options.command(options)
+        sys.stdout.flush()
+        return 0
+    except LhccError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def inspect(options: argparse.Namespace) -> None:
+    import lhcc
+
+    _show(options, lhcc.inspect(options.model, input_shapes=_shapes(options)))
+
+
+def compile_(options: argparse.Namespace) -> None:
+    from lhcc.runtime.files import writable
+
+    writable(options.output)
+    started = time.perf_counter()
+    executable = _compile(options)
+    executable.save(options.output)
+    facts = {
+        "output": str(options.output),
+        "bytes": Path(options.output).stat().st_size,
+        "layers": len(executable.layers),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    text = "{output}: {bytes:,} bytes, {layers} layers, compiled in {seconds} s".format_map(facts)
+    _print(options, facts, text)
+
+
+def run(options: argparse.Namespace) -> None:
+    from lhcc.runtime import arrays
+    from lhcc.runtime.files import writable
+
+    if options.output:
+        writable(options.output)
+    executable = _executable(options)
+    inputs = arrays.load(options.input, executable.inputs) if options.input else executable.random_inputs()
+    outputs = executable(*inputs)
+    named = arrays.named(executable.outputs, outputs)
+    if options.output:
+        arrays.save(options.output, named)
+    _print(options, arrays.statistics(named), arrays.summary(named))
+    if not options.input:
+        print("the inputs were random numbers: --input FILE.npy or FILE.npz gives your own", file=sys.stderr)
+
+
+def profile(options: argparse.Namespace) -> None:
+    from lhcc.runtime import arrays
+    from lhcc.runtime.files import atomic_write, writable
+
+    reports = {"csv": options.csv, "html": options.html, "trace": options.trace}
+    for path in filter(None, reports.values()):
+        writable(path)
+    executable = _executable(options)
+    inputs = arrays.load(options.input, executable.inputs) if options.input else ()
+    if options.against:
+        from lhcc.runtime.compare import compare
+
+        measured: Any = compare(executable, options.against, options.model, inputs, options.repeats)
+    else:
+        measured = executable.profile(*inputs, repeats=options.repeats)
+    for kind, path in reports.items():
+        if path:
+            with atomic_write(path) as file:
+                file.write(getattr(measured, kind)().encode())
+    _show(options, measured)
+
+
+def why(options: argparse.Namespace) -> None:
+    from lhcc.report.reasons import select, to_text
+
+    reasons = select(_executable(options).reasons, options.layer)
+    _print(options, {"reasons": [vars(reason) for reason in reasons]}, to_text(reasons))
+
+
+def targets(options: argparse.Namespace) -> None:
+    from lhcc.report.targets import Targets
+
+    _show(options, Targets())
+
+
+def doctor(options: argparse.Namespace) -> None:
+    from lhcc.doctor import diagnose
+
+    diagnosis = diagnose()
+    _show(options, diagnosis)
+    if diagnosis.missing:
+        first = diagnosis.missing[0]
+        raise LhccError(f"{first.name} is missing: it {first.purpose}", first.install)
+
+
+# --- what commands share ---------------------------------------------------------------------------------------------
+
+
+def _show(options: argparse.Namespace, result: Any) -> None:
+    """Prints something that has `json()` and `str()`."""
+    if options.json:
+        print(json.dumps(result.json(), indent=1))
+    else:
+        print(result)
+
+
+def _print(options: argparse.Namespace, data: Any, text: str) -> None:
+    print(json.dumps(data, indent=1) if options.json else text)
+
+
+def _executable(options: argparse.Namespace) -> Any:
+    """The artifact that was named, or the model that was named, compiled."""
+    from lhcc.runtime import artifact, container
+
+    if container.is_container(options.model) or str(options.model).endswith(".lhcc"):
+        if options.target or options.tuning or options.input_shape:
+            raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
+        return artifact.load(options.model, threads=options.threads)
+    return _compile(options)
+
+
+def _compile(options: argparse.Namespace) -> Any:
+    import lhcc
+
+    chosen = {"threads": options.threads or 1, "tuning": options.tuning, "precision": options.precision}
+    shapes = _shapes(options)
+    return lhcc.compile(options.model, target=options.target or "cpu", input_shapes=shapes, **chosen)
+
+
+def _shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for text in options.input_shape:
+        name, equals, extents = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(extent) for extent in extents.replace("x", ",").split(","))
+        except ValueError:
+            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32") from None
+        if not equals or min(shapes[name]) < 1:
+            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32")
+    return shapes
+
+
+# --- the parser ------------------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="lhcc", description="Compiles structurally compressed CNNs, and shows what it gained."
+    )
+    root.add_argument("--version", action="version", version=f"lhcc {_version()}")
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, call: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.add_argument("--json", action="store_true", help="print JSON instead of text")
+        added.set_defaults(command=call)
+        return added
+
+    p = command("inspect", inspect, "the structure found in every layer's weights")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    _input_shape(p)
+
+    p = command("compile", compile_, "compile a model into one file")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the artifact to write, such as model.lhcc")
+    _compile_options(p)
+
+    p = command("run", run, "run a model or an artifact on arrays")
+    p.add_argument("model", help="an artifact, or a model, which is compiled first")
+    _inputs(p)
+    p.add_argument("--output", metavar="FILE", help=".npz, or .npy when there is one output")
+    _compile_options(p)
+
+    p = command("profile", profile, "time every layer of a model or an artifact")
+    p.add_argument("model", help="an artifact, or a model, which is compiled first")
+    _inputs(p)
+    p.add_argument("--repeats", type=_positive, metavar="N", help="how often to run (as often as fits into a second)")
+    p.add_argument("--against", metavar="OTHER", help="another artifact or model, or onnxruntime, to compare with")
+    p.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
+    p.add_argument("--html", metavar="FILE", help="also write a report for a browser, in one file")
+    p.add_argument("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
+    _compile_options(p)
+
+    p = command("why", why, "why layers were not optimised further")
+    p.add_argument("model", help="a model, or an artifact, which remembers the reasons")
+    p.add_argument("--layer", metavar="NAME", help="only the layers whose name contains this")
+    _compile_options(p)
+
+    command("targets", targets, "what can be compiled for, and with which arguments")
+    command("doctor", doctor, "which tools and packages are here")
+    return root
+
+
+def _compile_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--target", metavar="TARGET", help="such as cpu or cpu:mcpu=cortex-a72 (default cpu)")
+    p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
+    p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
+    p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
+    _input_shape(p)
+
+
+def _input_shape(p: argparse.ArgumentParser) -> None:
+    text = "shape of an input whose dimensions the model leaves open"
+    p.add_argument("--input-shape", action="append", default=[], metavar="NAME=1,3,32,32", help=text)
+
+
+def _inputs(p: argparse.ArgumentParser) -> None:
+    text = ".npy file of an input, in order, or .npz file of inputs by name (default: random numbers)"
+    p.add_argument("--input", action="append", default=[], metavar="FILE", help=text)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lhcc")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,29 @@
+"""Why layers were not optimised further, as `lhcc why` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lhcc.errors import InputError
+from lhcc.ir.log import Reason
+
+
+def select(reasons: Sequence[Reason], layer: str | None) -> list[Reason]:
+    """Those of layers whose name contains `layer`."""
+    chosen = [reason for reason in reasons if layer is None or layer in reason.layer]
+    if layer is not None and not chosen:
+        names = list(dict.fromkeys(reason.layer for reason in reasons))
+        raise InputError(
+            f"no layer '{layer}' was held back by a pass", f"layers that were: {', '.join(names) or 'none'}"
+        )
+    return chosen
+
+
+def to_text(reasons: Sequence[Reason]) -> str:
+    if not reasons:
+        return "every pass did all that it can do"
+    lines: list[str] = []
+    for layer in dict.fromkeys(reason.layer for reason in reasons):
+        lines.append(layer or "the model")
+        lines += [f"  {reason.pass_name}: {reason.text}" for reason in reasons if reason.layer == layer]
+    return "\n".join(lines)

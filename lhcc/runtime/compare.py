@@ -1,0 +1,160 @@
+"""A profile beside that of something else: another artifact or model, or ONNX Runtime on the same model."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from lhcc.errors import InputError, ToolMissing
+from lhcc.runtime.profile import MIN_REPEATS, Profile, Undisturbed
+
+if TYPE_CHECKING:
+    from lhcc.runtime.executable import Executable
+
+WARMUP, BUDGET_S, PATIENCE_S = 3, 1.0, 5.0
+ORT_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`profile` of the one, and of the other the whole and whatever layers have the same names."""
+
+    profile: Profile
+    other: str
+    total_us: float  # both totals are medians of runs that took turns
+    other_total_us: float
+    other_layers: Mapping[str, float]
+
+    @property
+    def speedup(self) -> float:
+        return self.other_total_us / self.total_us
+
+    def json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, ready for `json.dumps`."""
+        facts = {key: value for key, value in asdict(self).items() if key != "profile"}
+        return {**self.profile.json(), "against": {**facts, "speedup": self.speedup}}
+
+    def csv(self) -> str:
+        return self.profile.csv()
+
+    def html(self, pictures: Mapping[str, str] | None = None) -> str:
+        return self.profile.html(pictures)
+
+    def trace(self) -> str:
+        return self.profile.trace()
+
+    def __str__(self) -> str:
+        from lhcc.report.text import comparison
+
+        return comparison(self)
+
+
+def compare(
+    executable: Executable, against: str, model: str, inputs: Sequence[Any] = (), repeats: int | None = None
+) -> Comparison:
+    """Profiles both; `model` is what `executable` was made of, which ONNX Runtime must be able to read."""
+    inputs = tuple(inputs) or executable.random_inputs()
+    if against == "onnxruntime":
+        session = _OrtSession(model, executable, inputs)
+        run, layers = session.run, session.layers
+    else:
+        other = _other(against, executable)
+        if [(s.shape, s.dtype) for s in other.inputs] != [(s.shape, s.dtype) for s in executable.inputs]:
+            takes = ", ".join(map(str, other.inputs))
+            raise InputError(f"{against} takes other inputs than {model}: {takes}", "compare models of the same inputs")
+        run, layers = lambda: other(*inputs), lambda: _layer_times(other.profile(*inputs, repeats=repeats))
+    ours, theirs = take_turns([lambda: executable(*inputs), run], repeats)
+    profile = executable.profile(*inputs, repeats=repeats)
+    return Comparison(profile, against, ours, theirs, layers())
+
+
+def take_turns(runs: Sequence[Callable[[], object]], repeats: int | None = None) -> list[float]:
+    """The median time of each in microseconds, measured in turns so that all meet the same conditions."""
+
+    def timed(run: Callable[[], object]) -> Callable[[], tuple[float, ...]]:
+        def measure() -> tuple[float, ...]:
+            start = perf_counter_ns()
+            run()
+            return ((perf_counter_ns() - start) / 1e3,)
+
+        return measure
+
+    samplers = [Undisturbed(timed(run)) for run in runs]
+    for run in runs:
+        for _ in range(WARMUP):
+            run()
+    started = perf_counter_ns()
+    while repeats is None or len(samplers[0].all) < repeats:
+        for sampler in samplers:
+            sampler.take()
+        seconds = (perf_counter_ns() - started) / 1e9
+        enough = min(len(sampler.clean) for sampler in samplers) >= MIN_REPEATS
+        if repeats is None and (seconds > BUDGET_S and enough or seconds > PATIENCE_S):
+            break
+    return [statistics.median(time for (time,) in sampler.best()) for sampler in samplers]
+
+
+def _other(path: str, executable: Executable) -> Executable:
+    from lhcc.runtime import artifact, container
+
+    threads = executable.program.threads
+    if container.is_container(path) or path.endswith(".lhcc"):
+        return artifact.load(path, threads)
+    import lhcc
+
+    compiled: Executable = lhcc.compile(path, target=executable.program.target, threads=threads)
+    return compiled
+
+
+def _layer_times(profile: Profile) -> dict[str, float]:
+    times: dict[str, float] = defaultdict(float)
+    for layer in profile.layers:
+        times[layer.name] += layer.time_us
+    return dict(times)
+
+
+class _OrtSession:
+    """ONNX Runtime on the same model, inputs and number of threads."""
+
+    def __init__(self, model: str, executable: Executable, inputs: Sequence[Any]) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ToolMissing("onnxruntime is not installed", "pip install onnxruntime") from None
+        if Path(model).suffix != ".onnx":
+            raise InputError(f"ONNX Runtime cannot read {model}", "profile the .onnx file that it was compiled from")
+        self.runtime, self.model = onnxruntime, str(model)
+        self.threads = executable.program.threads
+        self.feed = {spec.name: value for spec, value in zip(executable.inputs, inputs, strict=True)}
+        self.session = self._open(profiling=None)
+
+    def _open(self, profiling: str | None) -> Any:
+        options = self.runtime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        if profiling:
+            options.enable_profiling, options.profile_file_prefix = True, profiling
+        return self.runtime.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
+
+    def run(self) -> object:
+        return self.session.run(None, self.feed)
+
+    def layers(self) -> dict[str, float]:
+        """Median microseconds of every node, by its name in the model."""
+        with tempfile.TemporaryDirectory(prefix="lhcc-") as folder:
+            session = self._open(os.path.join(folder, "ort"))
+            for _ in range(ORT_RUNS):
+                session.run(None, self.feed)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        times: dict[str, list[float]] = defaultdict(list)
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                times[event["name"].removesuffix("_kernel_time")].append(event["dur"])
+        return {name: statistics.median(values) for name, values in times.items()}
