@@ -57,3 +57,42 @@ def test_torch_twin_of_a_network_agrees_with_onnxruntime(density: float, tmp_pat
     expected = load_onnxruntime(path, 1, {}).output()
     found = load_torch(path, 1, {}).output()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_process_reports_its_own_clock_or_its_last_words() -> None:
+    from benchmarks.compile_time import ScriptFailed, seconds
+
+    assert seconds("import sys; print('chatter'); print(sys.argv[1])", "1.5") == 1.5
+    with pytest.raises(ScriptFailed, match="no such model"):
+        seconds("raise ValueError('no such model')")
+    with pytest.raises(ScriptFailed, match="not done after"):
+        seconds("import time; time.sleep(60)", timeout_s=0.2)
+
+
+def test_session_writes_its_report_and_check_decides_the_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.measure import Peer
+    from benchmarks.results import read
+    from benchmarks.session import Session, parser
+
+    code = "import sys\nprint('{\"ready\": 1}', flush=True)\n"
+    code += 'for line in sys.stdin: print(\'{"out": [1], "t": [0.002], "waiting": 0.5}\', flush=True)'
+    peers = [Peer("runtime", (sys.executable, "-c", code)), Peer("lhcc", (sys.executable, "-c", code), role="ours")]
+
+    def run(*arguments: str) -> int:
+        args = parser("").parse_args([*arguments, "--json", str(tmp_path / "out.json"), "--rounds", "2"])
+        session = Session("example", args)
+        case = session.measure("a case", peers, 1, density=0.1)
+        session.ask("easy", case.speed("lhcc"), 0.5)
+        session.ask("hard", case.speed("lhcc"), 3.0)
+        return session.finish()
+
+    assert run() == 0
+    assert run("--check") == 1
+    printed = capsys.readouterr()
+    assert "missed: hard: 1 x, asked >= 3 x, 67% short" in printed.err
+    assert "peers waited up to 50% of the time" in printed.out
+    report = read(tmp_path / "out.json")
+    assert report.cases[0].title == "a case, 1 thread" and report.cases[0].facts["density"] == 0.1
+    assert [figure.met for figure in report.figures] == [True, False]
