@@ -90,8 +90,6 @@ class LHConv2d(MaskedConv2d):
     def mask(self) -> Tensor:
         full = self.block_shapes().repeat_interleave(self.group_out, 0).repeat_interleave(self.group_in, 1)
         cropped = full[: self.weight.shape[0], : self.weight.shape[1]]
-        if bool(self.enabled.all()):
-            return cropped
         return torch.where(self.enabled[:, None, None, None], cropped, torch.ones_like(cropped))
 
     def extra_repr(self) -> str:

@@ -44,7 +44,7 @@ def test_density_loss_by_hand() -> None:
     kept, total = 4 + 4, 8 + 16
     kept_macs, macs = 4 * 16 + 4 * 4, 8 * 16 + 16 * 4
     expected = 0.99 * abs(0.1 - kept / total) + 0.01 * kept_macs / macs
-    assert float(density_loss(model, 0.1)) == pytest.approx(expected)
+    assert density_loss(model, 0.1).item() == pytest.approx(expected)
     assert network_density(model) == pytest.approx(kept / total)
 
 
