@@ -91,6 +91,6 @@ def from_dense(weight: NDArray[np.float32], lanes: int, depth: int, keep_all: bo
     return Tiles((outputs, inputs, height, width), lanes, depth, index, np.ascontiguousarray(blocks[kept]))
 
 
-def count(weight: NDArray[np.float32], lanes: int, depth: int) -> int:
-    """How many blocks of this size hold a non-zero: the cost of the encoding, without building it."""
-    return int(_blocks(weight, lanes, depth).astype(bool).any(axis=(3, 4)).sum())
+def counts(weight: NDArray[np.float32], lanes: int, depth: int) -> NDArray[np.int64]:
+    """How many blocks of this size hold a non-zero, per tap: the cost of the encoding, without building it."""
+    return _blocks(weight, lanes, depth).astype(bool).any(axis=(3, 4)).sum(axis=(0, 2))

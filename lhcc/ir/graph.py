@@ -46,7 +46,7 @@ def constant(array: NDArray[Any]) -> Expr:
 
 def attributes(call: Expr) -> dict[str, Any]:
     """A call's attributes as plain Python values."""
-    attrs = call.attrs
+    attrs = call.attrs if isinstance(call, relax.Call) else None
     if attrs is None:
         return {}
     keys = attrs.keys() if hasattr(attrs, "keys") else []
@@ -79,6 +79,7 @@ class Rewriter:
         self.definitions: dict[Var, Expr] = {}
         self.remap: dict[Var, Expr] = {}
         self.users: dict[Var, int] = {}
+        self.original: Expr = None
         self.positions: dict[Var, int] = {}
 
     # ---- what a pass may ask
@@ -106,18 +107,24 @@ class Rewriter:
         self.definitions[var] = value
         return var
 
+    def note(self, layer: str, text: str) -> None:
+        self.log.add(layer, self.pass_name, text)
+
     def decline(self, layer: str, reason: str) -> None:
         """Says why a layer stays as it is, and returns None: unchanged."""
-        self.log.add(layer, self.pass_name, reason)
+        self.note(layer, reason)
 
     # ---- the walk
-    def run(self, visit: Visit, finish: Callable[[Expr], Expr] | None = None) -> tvm.IRModule:
-        """`finish` sees the rewritten output (a variable or a tuple of them) before it is returned."""
+    def run(self, visit: Visit, finish: Callable[[Expr], Expr] | None = None, typed: bool = True) -> tvm.IRModule:
+        """`finish` sees the rewritten output (a variable or a tuple of them) before it is returned.  A pass that
+        changes types under its visitor says `typed=False`: types are then inferred only for what it emits, and
+        `self.original` is the binding's value as it was."""
         main = self.mod["main"]
         counts = _count_uses(main)
         for block in main.body.blocks:
             for binding in block.bindings:
-                value = self._substituted(binding.value)
+                self.original = binding.value
+                value = self._substituted(binding.value) if typed else self._substitute(binding.value)
                 replacement = visit(binding.var.name, value)
                 new = value if replacement is None else replacement
                 if not isinstance(new, (relax.Var, GenericConst)):
@@ -187,7 +194,7 @@ def _assemble(mod: tvm.IRModule, main: relax.Function, bindings: Sequence[Any], 
     result = relax.Var("output", output.ty)
     exported = [*live, relax.VarBinding(result, output)]
     body = builder.normalize(relax.SeqExpr([relax.DataflowBlock(exported)], result))
-    function = relax.Function(main.params, body, output.ty).with_attr("global_symbol", "main")
+    function = relax.Function(main.params, body, output.ty, attrs=main.attrs).with_attr("global_symbol", "main")
     functions = {gv: func for gv, func in mod.functions.items() if gv.name_hint != "main"}
     return tvm.IRModule({relax.GlobalVar("main"): function, **functions})
 

@@ -21,3 +21,19 @@ class Log:
         reason = Reason(layer, pass_name, text)
         if reason not in self.reasons:
             self.reasons.append(reason)
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What one kernel call stands for, in call order."""
+
+    name: str
+    op: str
+    kernel: str
+    encoding: str = ""
+    density: float = 1.0
+    macs: int = 0
+    macs_kept: int = 0
+    adds: int = 0
+    bytes_moved: int = 0
+    schedule: str = ""

@@ -15,10 +15,12 @@ from tvm import IRModule, tirx, transform
 from tvm.target import Target
 
 from lhcc.errors import ToolMissing
+from lhcc.ir import tir_pipeline
 from lhcc.report.progress import report
 from lhcc.runtime.machine import host_arch, needed
 from lhcc.runtime.program import Machine
 
+CONFIG = {"tirx.disable_assert": True}  # our own bytecode calls the kernels: shapes were checked at compile time
 GROUPS_PER_JOB = 4  # a few groups per thread even out their different costs
 
 
@@ -35,8 +37,8 @@ def compile_kernels(
         def compile_group(number: int) -> Path:
             path = Path(folder) / f"kernels{number}.o"
             module = IRModule({name: kernels[name].with_attr("global_symbol", name) for name in groups[number]})
-            with transform.PassContext(opt_level=3, config=dict(pass_config or {})):
-                tirx.build(module, target).write_to_file(str(path))
+            with transform.PassContext(opt_level=3, config={**CONFIG, **(pass_config or {})}):
+                tirx.build(module, target, pipeline=tir_pipeline.NAME).write_to_file(str(path))
             return path
 
         objects = []

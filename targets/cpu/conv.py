@@ -7,32 +7,22 @@ is one vector of weights times one broadcast input per pixel.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 
 from tvm import tirx as T
 
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
+from lhcc.targets.cpu.tir import flat, function, get, integer, loop, put, register, sequence, tensor, var
 from lhcc.targets.cpu.vector import activate, const
 
 Expr = Any
 Stmt = Any
 
 
-def _int(value: int) -> Expr:
-    return T.IntImm("int32", value)
-
-
-def _var(name: str, dtype: str = "int32") -> Expr:
-    return T.Var(name, dtype)
-
-
-def _loop(var: Expr, start: Expr, stop: Expr, body: Stmt) -> Stmt:
-    return T.For(var, start, stop - start, T.stmt.ForKind.SERIAL, body)
-
-
-def _sequence(statements: list[Stmt]) -> Stmt:
-    return statements[0] if len(statements) == 1 else T.SeqStmt(statements)
+def _from_to(index: Expr, start: Expr, stop: Expr, body: Stmt) -> Stmt:
+    return T.For(index, start, stop - start, T.stmt.ForKind.SERIAL, body)
 
 
 class ConvKernel:
@@ -40,68 +30,65 @@ class ConvKernel:
 
     def __init__(self, spec: ConvSpec, source_rank: int, target_rank: int) -> None:
         self.spec = spec
-        self.source, source_flat = self._argument("source", source_rank)
-        self.target, target_flat = self._argument("target", target_rank)
-        self.residual, residual_flat = self._argument("residual", target_rank)
-        self.x, self.y, self.r = source_flat[0], target_flat[0], residual_flat[0]
-        self.views = [source_flat[1], target_flat[1]] + ([residual_flat[1]] if spec.residual else [])
-        self.weights = T.decl_buffer((_var("weights_size"),), "float32", "weights", data_alignment=64)
-        self.bias = T.decl_buffer((_var("bias_size"),), "float32", "bias", data_alignment=64)
-        self.plan = T.decl_buffer((_var("plan_size"),), "int32", "plan", data_alignment=64)
-
-    def _argument(self, name: str, rank: int) -> tuple[Expr, tuple[Expr, Stmt]]:
-        """A tensor argument of any extents, and its flat view (the size of a view is never looked at)."""
-        tensor = T.decl_buffer([_var(f"{name}_{axis}") for axis in range(rank)], "float32", name, data_alignment=64)
-        flat = T.decl_buffer((_int(1 << 30),), "float32", f"{name}_flat", data=T.buffer_data(tensor), data_alignment=64)
-        return tensor, (flat, T.DeclBuffer(flat, data=T.buffer_data(tensor)))
+        # extents stay open, so that layers of other channel counts share the code
+        self.source = tensor("source", [var(f"source_{axis}") for axis in range(source_rank)])
+        self.target = tensor("target", [var(f"target_{axis}") for axis in range(target_rank)])
+        self.residual = tensor("residual", [var(f"target_{axis}") for axis in range(target_rank)])
+        self.x, see_x = flat(self.source, "x")
+        self.y, see_y = flat(self.target, "y")
+        self.r, see_r = flat(self.residual, "r")
+        self.views = [see_x, see_y] + ([see_r] if spec.residual else [])
+        self.weights = tensor("weights", [var("weights_size")])
+        self.bias = tensor("bias", [var("bias_size")])
+        self.plan = tensor("plan", [var("plan_size")], "int32")
 
     def build(self) -> Any:
         spec = self.spec
-        thread, first, last = _var("thread"), _var("first"), _var("last")
-        unit = _var("unit")
+        thread, first, last = var("thread"), var("first"), var("last")
+        unit = var("unit")
         body = [
-            T.Bind(first, self.at(_int(spec.bounds_at) + thread)),
-            T.Bind(last, self.at(_int(spec.bounds_at + 1) + thread)),
-            _loop(unit, first, last, self._unit(unit)),
+            T.Bind(first, self.at(integer(spec.bounds_at) + thread)),
+            T.Bind(last, self.at(integer(spec.bounds_at + 1) + thread)),
+            _from_to(unit, first, last, self._unit(unit)),
         ]
         if spec.threads > 1:
-            whole: list[Stmt] = [T.For(thread, _int(0), _int(spec.threads), T.stmt.ForKind.PARALLEL, T.SeqStmt(body))]
+            whole: list[Stmt] = [loop(thread, spec.threads, body, parallel=True)]
         else:
-            whole = [T.Bind(thread, _int(0)), *body]
-        arguments = [self.source, self.weights, self.bias, self.plan]
+            whole = [T.Bind(thread, integer(0)), *body]
+        weights = [self.weights, self.bias] if spec.combine == "multiply" else []
+        arguments = [self.source, *weights, self.plan]
         arguments += [self.residual] if spec.residual else []
-        function = T.PrimFunc([*arguments, self.target], T.SeqStmt([*self.views, *whole]))
-        return function.with_attr({"tirx.noalias": True, "lhcc.lowered": True})
+        return function([*arguments, self.target], [*self.views, *whole])
 
     def at(self, position: Expr) -> Expr:
-        return T.BufferLoad(self.plan, [position])
+        return get(self.plan, position)
 
     def _unit(self, unit: Expr) -> Stmt:
         """One register tile of one block of outputs: find its tables, then run the code of its shape."""
         spec = self.spec
-        blocks = self.at(_int(0))
-        out, place, tile, image, row = (_var(n) for n in ("out", "place", "tile", "image", "row"))
+        blocks = self.at(integer(0))
+        out, place, tile, image, row = (var(n) for n in ("out", "place", "tile", "image", "row"))
         per_block = spec.tiles * spec.batch
         if spec.tile_outer:
             split = [T.Bind(out, T.floormod(unit, blocks)), T.Bind(place, T.floordiv(unit, blocks))]
         else:
-            split = [T.Bind(out, T.floordiv(unit, _int(per_block))), T.Bind(place, T.floormod(unit, _int(per_block)))]
+            split = [T.Bind(out, T.floordiv(unit, integer(per_block))), T.Bind(place, T.floormod(unit, integer(per_block)))]
         self.out = out
-        self.base, self.spot, self.klass = _var("base"), _var("spot"), _var("class_at")
-        shape = _var("shape")
+        self.base, self.spot, self.klass = var("base"), var("spot"), var("class_at")
+        shape = var("shape")
         bind = [
             *split,
-            T.Bind(tile, T.floormod(place, _int(spec.tiles))),
-            T.Bind(image, T.floordiv(place, _int(spec.tiles))),
-            T.Bind(row, _int(spec.tiles_at) + tile * _int(TILE_FIELDS)),
-            T.Bind(self.base, self.at(row) + image * _int(spec.source.image)),
-            T.Bind(self.spot, self.at(row + 1) + image * _int(spec.target_image) + out * self.at(_int(2))),
+            T.Bind(tile, T.floormod(place, integer(spec.tiles))),
+            T.Bind(image, T.floordiv(place, integer(spec.tiles))),
+            T.Bind(row, integer(spec.tiles_at) + tile * integer(TILE_FIELDS)),
+            T.Bind(self.base, self.at(row) + image * integer(spec.source.image)),
+            T.Bind(self.spot, self.at(row + 1) + image * integer(spec.target_image) + out * self.at(integer(2))),
             T.Bind(shape, self.at(row + 2)),
-            T.Bind(self.klass, _int(spec.runs_at) + self.at(row + 3)),
+            T.Bind(self.klass, integer(spec.runs_at) + self.at(row + 3)),
         ]
         code = self._tile(spec.shapes[-1])
         for number in reversed(range(len(spec.shapes) - 1)):
-            code = T.IfThenElse(T.EQ(shape, _int(number)), self._tile(spec.shapes[number]), code)
+            code = T.IfThenElse(T.EQ(shape, integer(number)), self._tile(spec.shapes[number]), code)
         return T.SeqStmt([*bind, code])
 
     def _tile(self, shape: Shape) -> Stmt:
@@ -110,7 +97,7 @@ class ConvKernel:
         pixels = shape.height * shape.width
         sums = [
             [
-                [T.decl_buffer((1,), vector, f"sum{p}_{v}_{s}", scope="global") for s in range(shape.splits)]
+                [register(f"sum{p}_{v}_{s}", vector) for s in range(shape.splits)]
                 for v in range(spec.vectors)
             ]
             for p in range(pixels)
@@ -118,12 +105,13 @@ class ConvKernel:
         allocate = [T.AllocBuffer(s) for p in sums for v in p for s in v]
         start: list[Stmt] = []
         for v in range(spec.vectors):
-            bias = _var(f"bias{v}", vector)
-            position = self.out * _int(spec.block) + _int(v * spec.lanes)
-            start.append(T.Bind(bias, T.BufferLoad(self.bias, [T.Ramp(position, 1, spec.lanes)])))
+            bias = var(f"bias{v}", vector)
+            position = self.out * integer(spec.block) + integer(v * spec.lanes)
+            first = get(self.bias, position, spec.lanes) if spec.combine == "multiply" else const(-inf, spec.lanes)
+            start.append(T.Bind(bias, first))
             for p in range(pixels):
                 for s, buffer in enumerate(sums[p][v]):
-                    start.append(T.BufferStore(buffer, const(0.0, spec.lanes) if s else bias, [_int(0)]))
+                    start.append(put(buffer, const(0.0, spec.lanes) if s else bias))
         products = [self._rect(shape, number, sums) for number in range(len(shape.rects))]
         return T.SeqStmt([*allocate, *start, *products, *self._finish(shape, sums)])
 
@@ -131,28 +119,29 @@ class ConvKernel:
         """All products of one sub-rectangle of the tile: over its runs of taps, over the weight tiles of each run."""
         spec = self.spec
         top, bottom, left, right = shape.rects[number]
-        run, entry, position, weight = (_var(n) for n in ("run", "entry", "position", "weight"))
-        start = _var("start")
+        run, entry, position, weight = (var(n) for n in ("run", "entry", "position", "weight"))
+        start = var("start")
         pixels = [(y * shape.width + x, y, x) for y in range(top, bottom) for x in range(left, right)]
         row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
 
         def step(base_x: Expr, base_w: Expr, channel: int) -> list[Stmt]:
             code: list[Stmt] = []
             loaded = []
-            for v in range(spec.vectors):
-                value = _var(f"w{channel}_{v}", f"float32x{spec.lanes}")
+            for v in range(spec.vectors if spec.combine == "multiply" else 0):
+                value = var(f"w{channel}_{v}", f"float32x{spec.lanes}")
                 offset = (channel * spec.vectors + v) * spec.lanes
-                code.append(T.Bind(value, T.BufferLoad(self.weights, [T.Ramp(base_w + offset, 1, spec.lanes)])))
+                code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
                 loaded.append(value)
             for p, y, x in pixels:
                 for v in range(spec.vectors):
                     offset = y * row + x * column + channel * spec.source.channel
                     if spec.lanewise:
-                        value = T.BufferLoad(self.x, [T.Ramp(base_x + (offset + v * spec.lanes), 1, spec.lanes)])
+                        value = get(self.x, base_x + (offset + v * spec.lanes), spec.lanes)
                     else:
-                        value = T.Broadcast(T.BufferLoad(self.x, [base_x + offset]), spec.lanes)
+                        value = T.Broadcast(get(self.x, base_x + offset), spec.lanes)
                     into = sums[p][v][channel % shape.splits]
-                    code.append(T.BufferStore(into, T.BufferLoad(into, [_int(0)]) + value * loaded[v], [_int(0)]))
+                    product = T.Max(get(into), value) if spec.combine == "max" else get(into) + value * loaded[v]
+                    code.append(put(into, product))
             return code
 
         inner = max(u for u in (spec.unroll, shape.splits, 1) if spec.depth % u == 0)
@@ -160,40 +149,37 @@ class ConvKernel:
         if unroll == spec.depth:
             body = [s for channel in range(unroll) for s in step(position, weight, channel)]
         else:
-            chunk = _var("chunk")
-            base_x = position + chunk * _int(unroll * spec.source.channel)
-            base_w = weight + chunk * _int(unroll * spec.block)
+            chunk = var("chunk")
+            base_x = position + chunk * integer(unroll * spec.source.channel)
+            base_w = weight + chunk * integer(unroll * spec.block)
             code = [s for channel in range(unroll) for s in step(base_x, base_w, channel)]
-            body = [_loop(chunk, _int(0), _int(spec.depth // unroll), T.SeqStmt(code))]
-        entries_at = self.at(_int(1))
+            body = [loop(chunk, spec.depth // unroll, code)]
+        entries_at = self.at(integer(1))
         load = [
             T.Bind(position, self.base + self.at(entries_at + entry)),
-            T.Bind(weight, entry * _int(spec.depth * spec.block)),
+            T.Bind(weight, entry * integer(spec.depth * spec.block)),
         ]
-        begin, end = _var("begin"), _var("end")
-        tap = self.at(_int(3)) + self.out * _int(spec.taps + 1)
+        begin, end = var("begin"), var("end")
+        tap = self.at(integer(3)) + self.out * integer(spec.taps + 1)
         per_run = T.SeqStmt(
             [
-                T.Bind(start, _int(spec.runs_at) + run),
+                T.Bind(start, integer(spec.runs_at) + run),
                 T.Bind(begin, self.at(tap + self.at(start))),
                 T.Bind(end, self.at(tap + self.at(start + 1))),
-                _loop(entry, begin, end, T.SeqStmt(load + body)),
+                _from_to(entry, begin, end, T.SeqStmt(load + body)),
             ]
         )
         # runs come in pairs: walk them by index from this rectangle's first to the next one's
-        pair = _var("pair")
-        count = T.floordiv(self.at(self.klass + (number + 1)) - self.at(self.klass + number), _int(2))
+        pair = var("pair")
+        count = T.floordiv(self.at(self.klass + (number + 1)) - self.at(self.klass + number), integer(2))
         first = self.at(self.klass + number)
-        first_var = _var("first_run")
+        first_var = var("first_run")
         return T.SeqStmt(
             [
                 T.Bind(first_var, first),
-                T.For(
-                    pair, _int(0), count, T.stmt.ForKind.SERIAL,
-                    T.SeqStmt([T.Bind(run, first_var + pair * _int(2)), per_run]),
-                ),
+                loop(pair, count, [T.Bind(run, first_var + pair * integer(2)), per_run]),
             ]
-        )  # fmt: skip
+        )
 
     def _finish(self, shape: Shape, sums: list[list[list[Expr]]]) -> list[Stmt]:
         spec = self.spec
@@ -201,15 +187,15 @@ class ConvKernel:
         for p, vectors in enumerate(sums):
             y, x = divmod(p, shape.width)
             for v, parts in enumerate(vectors):
-                values = [T.BufferLoad(part, [_int(0)]) for part in parts]
+                values = [get(part) for part in parts]
                 while len(values) > 1:
                     half = len(values) // 2
                     values = [values[i] + values[i + half] for i in range(half)]
                 offset = y * spec.target_row + x * spec.target_pixel + spec.vector_at[v]
-                position = self.spot + _int(offset)
+                position = self.spot + integer(offset)
                 store = self._store(values[0], position, spec.lanes)
                 if spec.tail:
-                    last = T.EQ(self.out, self.at(_int(0)) - 1)
+                    last = T.EQ(self.out, self.at(integer(0)) - 1)
                     code.append(T.IfThenElse(last, self._store_tail(values[0], parts[0], v, position), store))
                 else:
                     code.append(store)
@@ -219,30 +205,28 @@ class ConvKernel:
         spec = self.spec
         if not spec.residual:
             return activate(value, spec.activation)
-        index = T.Ramp(position, 1, lanes) if lanes > 1 else position
-        residual = T.BufferLoad(self.r, [index])
+        residual = get(self.r, position, lanes)
         if spec.residual == "before":
             return activate(value + residual, spec.activation)
         return activate(value, spec.activation) + residual
 
     def _store(self, value: Expr, position: Expr, lanes: int) -> Stmt:
         """The epilogue, evaluated once into a register, then one store."""
-        index = T.Ramp(position, 1, lanes) if lanes > 1 else position
-        return T.BufferStore(self.y, self._epilogue(value, position, lanes), [index])
+        return put(self.y, self._epilogue(value, position, lanes), position, lanes)
 
     def _store_tail(self, value: Expr, scratch: Expr, vector: int, position: Expr) -> Stmt:
         """The last block of a matrix has fewer columns than lanes: store those one by one."""
         spec = self.spec
         lanes = max(0, min(spec.lanes, spec.tail - vector * spec.lanes))
-        code = [T.BufferStore(scratch, value, [_int(0)])]
+        code = [put(scratch, value)]
         for lane in range(lanes):
-            one = T.Shuffle([T.BufferLoad(scratch, [_int(0)])], [_int(lane)])
+            one = T.Shuffle([get(scratch)], [integer(lane)])
             code.append(self._store(one, position + lane, 1))
-        return _sequence(code)
+        return sequence(code)
 
 
 def conv_kernel(spec: ConvSpec, source_rank: int = 5, target_rank: int = 5) -> Any:
-    """The PrimFunc of `spec`: (source, weights, bias, plan[, residual]) -> target."""
+    """The PrimFunc of `spec`: (source, weights, bias, plan[, residual]) -> target; maximum takes (source, plan)."""
     return ConvKernel(spec, source_rank, target_rank).build()
 
 

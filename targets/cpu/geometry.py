@@ -86,17 +86,20 @@ def splits(pixels: int, vectors: int, depth: int, accumulators: int) -> int:
     return count
 
 
+def rect_cycles(rect: Rect | None, vectors: int, parts: int, broadcast: float = 0.0) -> float:
+    """Estimated cycles of one input channel at one tap, on a core with two multiply-adds and two loads a cycle.
+
+    `broadcast` is what bringing one input into a register costs beyond its load, where it cannot be an operand.
+    """
+    if rect is None:
+        return 0.0
+    pixels = (rect[1] - rect[0]) * (rect[3] - rect[2])
+    return max(pixels * vectors / 2, (pixels + vectors) / 2 + pixels * broadcast, 4 / parts) + 0.15
+
+
 def tile_cycles(tile: Tile, vectors: int, depth: int, accumulators: int) -> float:
-    """Estimated cycles per input channel, summed over the taps, on a core with two multiply-adds and two loads a cycle."""
     parts = splits(tile.height * tile.width, vectors, depth, accumulators)
-    total = 0.0
-    for rect in tile.rects:
-        if rect is None:
-            continue
-        pixels = (rect[1] - rect[0]) * (rect[3] - rect[2])
-        loads = (pixels + vectors) / 2
-        total += max(pixels * vectors / 2, loads, 4 / parts) + 0.15
-    return total + 1.0
+    return sum(rect_cycles(rect, vectors, parts) for rect in tile.rects) + 1.0
 
 
 @lru_cache(maxsize=None)

@@ -6,6 +6,7 @@ their weights and channel counts are.  Plain numpy: no TVM.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -79,10 +80,23 @@ class ConvSpec:
     tiles_at: int  # positions of the tables in the plan
     runs_at: int
     bounds_at: int
+    combine: str = "multiply"  # or "max": pooling, which has no weights
     unroll: int = 4
 
-    def key(self) -> str:
-        return repr(asdict(self))
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ConvSpec:
+        fields = json.loads(text)
+        fields["shapes"] = tuple(
+            Shape(s["height"], s["width"], s["splits"], tuple((r[0], r[1], r[2], r[3]) for r in s["rects"]))
+            for s in fields["shapes"]
+        )
+        fields["source"] = View(**fields["source"])
+        for name in ("stride", "vector_at"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)
 
     @property
     def block(self) -> int:
@@ -131,6 +145,8 @@ def plan_conv(
     tile_outer: bool = False,
     accumulators: int = 28,
     padded_output: bool = True,
+    combine: str = "multiply",
+    unroll: int = 4,
 ) -> Plan:
     """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`."""
     block = lanes * vectors
@@ -226,6 +242,8 @@ def plan_conv(
         tiles_at=tiles_at,
         runs_at=runs_at,
         bounds_at=bounds_at,
+        combine=combine,
+        unroll=unroll,
     )
     return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
 

@@ -16,7 +16,7 @@ def test_round_trip_is_exact_on_random_shapes_and_patterns(seed: int) -> None:
     weight *= rng.random(shape) < rng.choice([0.0, 0.02, 0.3, 1.0])
     encoded = tiles.from_dense(weight, int(rng.choice([4, 8, 16, 32])), int(rng.choice([1, 2, 8, 16])))
     np.testing.assert_array_equal(encoded.to_dense(), weight)
-    assert len(encoded.index) == tiles.count(weight, encoded.lanes, encoded.depth)
+    assert len(encoded.index) == tiles.counts(weight, encoded.lanes, encoded.depth).sum()
 
 
 def test_starts_delimit_the_tiles_of_each_output_block_and_tap() -> None:

@@ -1,0 +1,46 @@
+"""lhcc: a deployment compiler for structurally compressed CNNs.  Importing it is cheap; TVM comes with the first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lhcc.errors import LhccError
+
+if TYPE_CHECKING:
+    from lhcc.inspection import Report
+    from lhcc.runtime.executable import Executable
+
+__version__ = "0.1.0"
+__all__ = ["LhccError", "compile", "inspect", "load"]
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def compile(  # noqa: A001 - the word users expect
+    model: Any, target: str = "cpu", inputs: Any = None, *, input_shapes: Shapes | None = None, **options: Any
+) -> Executable:
+    """A callable executable of `model`: an nn.Module with example `inputs`, an ExportedProgram, an ONNX ModelProto, or
+    the path of an .onnx or .pt2 file.
+
+    Options: `threads=1`, `tuning="tuning.json"`, `precision="fp32"`, `encoding="dense"` for the uncompressed baseline.
+    """
+    from lhcc.compiler import compile_model
+
+    return compile_model(model, target, inputs, input_shapes, options)
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
+    """The executable that `Executable.save` wrote; needs the TVM runtime and numpy only."""
+    from lhcc.runtime.artifact import load as load_artifact
+
+    return load_artifact(path, threads)
+
+
+def inspect(model: Any, inputs: Any = None, *, input_shapes: Shapes | None = None) -> Report:
+    """What structure the weights of every layer have, and what it would save."""
+    from lhcc.frontend import import_model
+    from lhcc.inspection import inspect_module
+
+    return inspect_module(import_model(model, inputs, input_shapes))

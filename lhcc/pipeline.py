@@ -1,0 +1,97 @@
+"""The whole order of passes, on one screen; with dumps, checks and times between them."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from lhcc.ir.log import LayerRecord, Log, Reason
+from lhcc.passes.fold_affine import FoldAffine
+from lhcc.passes.fold_constants import FoldConstants
+from lhcc.passes.fuse_epilogue import FuseEpilogue
+from lhcc.passes.lower_kernels import LowerKernels
+from lhcc.passes.lower_pooling import LowerPooling
+from lhcc.passes.lower_to_dialect import LowerToDialect
+from lhcc.passes.recognise_activations import RecogniseActivations
+from lhcc.targets.base import Options, Pass, Target
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What code generation starts from: calls of PrimFuncs only, and what each of them stands for."""
+
+    mod: tvm.IRModule
+    layers: list[LayerRecord]
+    reasons: list[Reason]
+    seconds: dict[str, float]
+
+
+def graph_passes() -> list[Pass]:
+    """The part that is the same for every target: to the dialect, and as little work as possible."""
+    return [
+        FoldConstants(),
+        LowerToDialect(),
+        LowerPooling(),
+        FoldAffine(),
+        RecogniseActivations(),
+        FuseEpilogue(),
+    ]
+
+
+def passes(target: Target, options: Options) -> list[Pass]:
+    return [
+        *graph_passes(),
+        *target.layout_passes(options),  # how maps lie in memory, how weights are encoded
+        *target.lowering_passes(options),  # kernels
+    ]
+
+
+def lower(mod: tvm.IRModule, target: Target, options: Options) -> Lowered:
+    order = passes(target, options)
+    log = Log()
+    mod = run(mod, order, log)
+    kernels = next(item for item in order if isinstance(item, LowerKernels))
+    return Lowered(mod, kernels.layers, log.reasons, log.seconds)
+
+
+def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
+    """Runs the passes.  LHCC_DUMP=dir writes the IR after each; LHCC_VERIFY=1 checks its form, 2 also its numbers."""
+    folder, level = os.environ.get("LHCC_DUMP"), int(os.environ.get("LHCC_VERIFY", "0") or 0)
+    _dump(mod, folder, 0, "imported")
+    for number, item in enumerate(order, 1):
+        start = time.perf_counter()
+        try:
+            after = item.run(mod, log)
+        except Exception as error:
+            error.add_note(f"in pass {item.name}")
+            raise
+        log.seconds[item.name] = log.seconds.get(item.name, 0.0) + time.perf_counter() - start
+        _dump(after, folder, number, item.name)
+        if level >= 1:
+            _well_formed(after, item.name)
+        if level >= 2:
+            from lhcc.ir.verify import same_numbers
+
+            same_numbers(mod, after, item.name)
+        mod = after
+    return mod
+
+
+def _dump(mod: tvm.IRModule, folder: str | None, number: int, name: str) -> None:
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(folder, f"{number:02d}_{name}.py").write_text(str(mod.script(show_meta=False)))
+
+
+def _well_formed(mod: Any, name: str) -> None:
+    try:
+        relax.analysis.well_formed(mod)
+    except Exception as error:
+        error.add_note(f"the IR after pass {name} is not well formed")
+        raise

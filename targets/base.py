@@ -1,0 +1,67 @@
+"""What a target is: a name with arguments, the passes that lower to it, and the code generator behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Protocol
+
+from lhcc.errors import TargetError
+
+MODULES = {"cpu": "lhcc.targets.cpu.target"}  # name -> module with `create(arguments)`; adding one touches nothing else
+
+
+class Pass(Protocol):
+    """A rewriting of the module; its dataclass fields are its options."""
+
+    name: str
+
+    def run(self, mod: Any, log: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose beside the target."""
+
+    threads: int = 1
+    tuning: str | None = None
+    precision: str = "fp32"
+    encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= 1024:
+            raise TargetError(f"threads={self.threads} is not between 1 and 1024")
+        if self.encoding not in ("auto", "dense"):
+            raise TargetError(f"encoding '{self.encoding}' is unknown", "choose auto or dense")
+
+
+class Target(Protocol):
+    name: str
+
+    def tvm_target(self) -> Any:
+        """What TVM generates code for."""
+
+    def layout_passes(self, options: Options) -> list[Pass]:
+        """The passes that lay out and encode the graph for this target."""
+
+    def lowering_passes(self, options: Options) -> list[Pass]:
+        """The passes that turn what is left into calls of kernels."""
+
+
+def parse(text: str) -> Target:
+    """`cpu`, `cpu:mcpu=cortex-a72,threads=4`: a target by its name and arguments."""
+    name, _, rest = text.partition(":")
+    if name not in MODULES:
+        close = get_close_matches(name, MODULES, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known targets: {', '.join(sorted(MODULES))}"
+        raise TargetError(f"target '{name}' is unknown", hint)
+    arguments: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise TargetError(f"'{part}' in target '{text}' is not of the form argument=value")
+        arguments[key] = value
+    created: Target = import_module(MODULES[name]).create(arguments)
+    return created

@@ -1,0 +1,57 @@
+"""The CPU target: code for any processor that LLVM knows, specialised for its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lhcc.passes.choose_layouts import ChooseLayouts
+from lhcc.passes.lower_generic import LowerGeneric
+from lhcc.passes.lower_kernels import LowerKernels
+from lhcc.passes.pack_tiles import PackTiles
+from lhcc.targets.base import Options, Pass
+from lhcc.targets.cpu import machine, maps
+from lhcc.targets.cpu.conv import conv_kernel
+from lhcc.targets.cpu.generic import schedule
+from lhcc.targets.cpu.machine import Machine
+from lhcc.targets.cpu.pack import pack
+from lhcc.targets.cpu.plan import ConvSpec
+
+
+@dataclass(frozen=True)
+class CpuTarget:
+    machine: Machine
+    name: str = "cpu"
+
+    def tvm_target(self) -> Any:
+        return self.machine.tvm_target()
+
+    def layout_passes(self, options: Options) -> list[Pass]:
+        return [ChooseLayouts(self.machine.block), PackTiles(partial(pack, machine=self.machine, options=options))]
+
+    def lowering_passes(self, options: Options) -> list[Pass]:
+        return [
+            LowerGeneric(partial(schedule, lanes=self.machine.lanes, threads=options.threads)),
+            LowerKernels(partial(self._kernel, options=options)),
+        ]
+
+    def _kernel(
+        self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]], *, options: Options
+    ) -> Any:
+        lanes, threads = self.machine.lanes, options.threads
+        if operator == "lhcc.tiles":
+            return conv_kernel(ConvSpec.from_json(attrs["spec"]), len(shapes[0]), len(attrs["shape"]))
+        if operator == "lhcc.to_blocked":
+            return maps.to_blocked(shapes[0], self.machine.block, threads)
+        if operator == "lhcc.from_blocked":
+            return maps.from_blocked(attrs["shape"], self.machine.block, threads)
+        if operator == "lhcc.activation":
+            return maps.activation(shapes[0], attrs["activation"], lanes, threads)
+        assert operator == "lhcc.global_average", operator
+        return maps.global_average(shapes[0], lanes, threads)
+
+
+def create(arguments: Mapping[str, str]) -> CpuTarget:
+    return CpuTarget(machine.create(arguments))

@@ -1,0 +1,70 @@
+"""The few TIR constructors that the kernel generators share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx as T
+
+Expr = Any
+Stmt = Any
+
+
+def integer(value: int) -> Expr:
+    return T.IntImm("int32", value)
+
+
+def var(name: str, dtype: str = "int32") -> Expr:
+    return T.Var(name, dtype)
+
+
+def tensor(name: str, shape: list[Any], dtype: str = "float32") -> Expr:
+    return T.decl_buffer(shape, dtype, name, data_alignment=64)
+
+
+def flat(buffer: Expr, name: str, dtype: str = "float32") -> tuple[Expr, Stmt]:
+    """A one-dimensional view of a whole tensor, and the statement that declares it; its extent is never looked at."""
+    view = T.decl_buffer((integer(1 << 30),), dtype, name, data=T.buffer_data(buffer), data_alignment=64)
+    return view, T.DeclBuffer(view, data=T.buffer_data(buffer))
+
+
+def register(name: str, dtype: str) -> Expr:
+    """A buffer of one vector: LLVM promotes it to a register, which it does not do for a buffer of scalars."""
+    return T.decl_buffer((1,), dtype, name, scope="global")
+
+
+def get(buffer: Expr, position: Expr | None = None, lanes: int = 1) -> Expr:
+    position = integer(0) if position is None else position
+    return T.BufferLoad(buffer, [position if lanes == 1 else T.Ramp(position, 1, lanes)])
+
+
+def put(buffer: Expr, value: Expr, position: Expr | None = None, lanes: int = 1) -> Stmt:
+    position = integer(0) if position is None else position
+    return T.BufferStore(buffer, value, [position if lanes == 1 else T.Ramp(position, 1, lanes)])
+
+
+def sequence(statements: list[Stmt]) -> Stmt:
+    return statements[0] if len(statements) == 1 else T.SeqStmt(statements)
+
+
+def loop(index: Expr, count: Expr | int, body: list[Stmt], parallel: bool = False) -> Stmt:
+    extent = integer(count) if isinstance(count, int) else count
+    kind = T.stmt.ForKind.PARALLEL if parallel else T.stmt.ForKind.SERIAL
+    return T.For(index, integer(0), extent, kind, sequence(body))
+
+
+def shared(index: Expr, count: int, threads: int, body: list[Stmt]) -> Stmt:
+    """`count` iterations split over the threads; small work is not worth waking them."""
+    if threads == 1 or count < 2:
+        return loop(index, count, body)
+    parts = min(threads, count)
+    part, inner = var("part"), var("inner")
+    each = -(-count // parts)
+    stop = T.Min(integer(count), (part + 1) * integer(each))
+    bind = T.Bind(index, part * integer(each) + inner)
+    return loop(part, parts, [loop(inner, stop - part * integer(each), [bind, *body])], parallel=True)
+
+
+def function(parameters: list[Expr], body: list[Stmt]) -> Expr:
+    """A kernel that needs no scheduling any more."""
+    return T.PrimFunc(parameters, sequence(body)).with_attr({"tirx.noalias": True, "lhcc.lowered": True})
