@@ -97,8 +97,9 @@ def profile(options: argparse.Namespace) -> None:
         measured = executable.profile(*inputs, repeats=options.repeats)
     for kind, path in reports.items():
         if path:
+            text = measured.html(_pictures(options)) if kind == "html" else getattr(measured, kind)()
             with atomic_write(path) as file:
-                file.write(getattr(measured, kind)().encode())
+                file.write(text.encode())
     _show(options, measured)
 
 
@@ -128,6 +129,22 @@ def doctor(options: argparse.Namespace) -> None:
 # --- what commands share ---------------------------------------------------------------------------------------------
 
 
+def _pictures(options: argparse.Namespace) -> dict[str, str]:
+    """The kernel shapes of a model; an artifact has only packed weights, in which they cannot be seen."""
+    import lhcc
+
+    if _is_artifact(options):
+        return {}
+    pictures: dict[str, str] = lhcc.inspect(options.model, input_shapes=_shapes(options)).svg()
+    return pictures
+
+
+def _is_artifact(options: argparse.Namespace) -> bool:
+    from lhcc.runtime.container import is_container
+
+    return is_container(options.model) or str(options.model).endswith(".lhcc")
+
+
 def _show(options: argparse.Namespace, result: Any) -> None:
     """Prints something that has `json()` and `str()`."""
     if options.json:
@@ -142,9 +159,9 @@ def _print(options: argparse.Namespace, data: Any, text: str) -> None:
 
 def _executable(options: argparse.Namespace) -> Any:
     """The artifact that was named, or the model that was named, compiled."""
-    from lhcc.runtime import artifact, container
+    from lhcc.runtime import artifact
 
-    if container.is_container(options.model) or str(options.model).endswith(".lhcc"):
+    if _is_artifact(options):
         if options.target or options.tuning or options.input_shape:
             raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
         return artifact.load(options.model, threads=options.threads)

@@ -113,10 +113,9 @@ def _roofs(peak: Peak, x_axis: Axis, y_axis: Axis) -> list[str]:
         size = size_of[speed]
         label = f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
         parts.append(f'<polyline points="{drawn}" class="roof"/>')
-        parts.append(
-            f'<text x="{x_axis(max(low, knee / 6)) + 4:.1f}" y="{y_axis(max(low, knee / 6) * speed) - 6:.1f}" '
-            f'class="roof-label">{speed:.0f} GB/s ({label})</text>'
-        )
+        x = max(2.5 * low, knee / 3)  # the label ends here, above and to the left of the line
+        place = f'x="{x_axis(x) - 8:.1f}" y="{y_axis(x * speed) - 4:.1f}" text-anchor="end"'
+        parts.append(f'<text {place} class="roof-label">{speed:.0f} GB/s ({label})</text>')
     x, y = x_axis(10**x_axis.high), y_axis(peak.gflops)
     parts.append(
         f'<text x="{x - 4:.1f}" y="{y - 6:.1f}" text-anchor="end" class="roof-label">{peak.gflops:.0f} GFLOP/s</text>'

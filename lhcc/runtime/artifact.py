@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from lhcc.errors import ArtifactError
+from lhcc.errors import ArtifactError, LhccError
 from lhcc.runtime import container
 from lhcc.runtime.executable import Executable
 from lhcc.runtime.library import tvm_version
@@ -28,10 +27,10 @@ def write(path: str | os.PathLike[str], program: Program) -> None:
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
     """The executable in an artifact; needs the TVM runtime and numpy only.  `threads` overrides its own number."""
     program, made_with = read(path)
-    if threads is not None:
-        program = replace(program, threads=threads)
     try:
-        return Executable(program)
+        return Executable(program, threads)
+    except LhccError:
+        raise
     except Exception as error:
         if made_with == tvm_version():
             raise

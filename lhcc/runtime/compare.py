@@ -105,7 +105,7 @@ def take_turns(runs: Sequence[Callable[[], object]], repeats: int | None = None)
 def _other(path: str, executable: Executable) -> Executable:
     from lhcc.runtime import artifact, container
 
-    threads = executable.program.threads
+    threads = executable.threads
     if container.is_container(path) or path.endswith(".lhcc"):
         return artifact.load(path, threads)
     import lhcc
@@ -132,7 +132,7 @@ class _OrtSession:
         if Path(model).suffix != ".onnx":
             raise InputError(f"ONNX Runtime cannot read {model}", "profile the .onnx file that it was compiled from")
         self.runtime, self.model = onnxruntime, str(model)
-        self.threads = executable.program.threads
+        self.threads = executable.threads
         self.feed = {spec.name: value for spec, value in zip(executable.inputs, inputs, strict=True)}
         self.session = self._open(profiling=None)
 

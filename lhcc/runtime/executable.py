@@ -26,8 +26,13 @@ SMALL = 1 << 16  # up to this many bytes, copying an input costs less than wrapp
 class Executable:
     """Call it with numpy arrays or PyTorch tensors; it answers in kind, with a tuple if there are several outputs."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, threads: int | None = None) -> None:
+        """`threads` replaces the number that the program was compiled for, unless that is one."""
+        if threads is not None and threads > 1 == program.threads:
+            raise InputError(f"threads={threads} was asked of a model compiled for one", "compile it with threads=N")
         self.program = program
+        self.threads = threads or program.threads
+        self._pooled = program.threads > 1
         self.lock = threading.Lock()  # one call at a time: the virtual machine and the arena are not shared
         self._slots = [_Slot(spec) for spec in program.inputs]
         self._several = len(program.outputs) != 1
@@ -60,7 +65,8 @@ class Executable:
         if named or len(inputs) != len(slots):
             inputs = self._by_position(inputs, named)
         with self.lock:
-            threads.use(self.program.threads)
+            if self._pooled:
+                threads.use(self.threads)
             result = self._invoke(self._closure, *[slot.take(value) for slot, value in zip(slots, inputs, strict=True)])
         to_user = np.from_dlpack if not inputs or isinstance(inputs[0], np.ndarray) else _torch_from_dlpack
         return tuple(map(to_user, result)) if self._several else to_user(result)

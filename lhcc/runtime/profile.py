@@ -16,7 +16,6 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from lhcc.ir.log import LayerRecord
-from lhcc.runtime import threads
 from lhcc.runtime.library import global_function
 from lhcc.runtime.machine import processor_name
 from lhcc.runtime.peak import Peak, peak
@@ -121,7 +120,6 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
 
     def by_layer() -> tuple[float, ...]:
         with executable.lock:
-            threads.use(executable.program.threads)
             times = _replay(calls)
         return tuple(max(ns / 1e3 - cost, 0.01) for ns, cost in zip(times, overheads, strict=True))
 
@@ -170,7 +168,7 @@ def summarise(
     executable: Executable, whole: Sequence[float], samples: Sequence[tuple[float, ...]], disturbed: int = 0
 ) -> Profile:
     """Medians, confidence intervals and the roofline from the raw times, in microseconds."""
-    limit = peak(executable.program.threads)
+    limit = peak(executable.threads)
     per_layer = list(zip(*samples, strict=True))
     total = sum(statistics.median(times) for times in per_layer)
     layers = [
@@ -184,7 +182,7 @@ def summarise(
         total_high_us=high,
         repeats=len(whole),
         disturbed=disturbed,
-        threads=executable.program.threads,
+        threads=executable.threads,
         target=executable.program.target,
         processor=processor_name(),
         peak=limit,

@@ -1,0 +1,51 @@
+"""A small trained-looking ONNX model, its input, and what ONNX's reference evaluator makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.standard_normal((8, 3, 3, 3)) / 5,
+        "b1": rng.standard_normal(8),
+        "w2": rng.standard_normal((16, 8, 3, 3)) / 8,
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["h"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["h"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="second", pads=[1, 1, 1, 1], strides=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 4, 4])],
+        [numpy_helper.from_array(value.astype("float32"), name) for name, value in weights.items()],
+    )
+    path = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_input() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype("float32")
+
+
+@pytest.fixture(scope="session")
+def expected(small_onnx: Path, small_input: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    from onnx.reference import ReferenceEvaluator
+
+    result: np.ndarray[Any, Any] = ReferenceEvaluator(str(small_onnx)).run(None, {"x": small_input})[0]
+    return result

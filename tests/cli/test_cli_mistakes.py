@@ -1,0 +1,134 @@
+"""Every mistake: one sentence on stderr, exit code 2, no traceback, nothing half-written left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lhcc.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def artifact(small_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "model.lhcc"
+    assert main(["compile", str(small_onnx), "-o", str(path)]) == 0
+    return path
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") <= 2, captured.err  # the sentence and the hint
+    return captured.err
+
+
+def test_models_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model.lhcc"
+    missing = tmp_path / "missing.onnx"
+    assert "missing.onnx" in complaint(capsys, "compile", missing, "-o", out)
+    corrupt = tmp_path / "corrupt.onnx"
+    corrupt.write_bytes(b"\x08\x99not a model" * 50)
+    assert "corrupt.onnx" in complaint(capsys, "compile", corrupt, "-o", out)
+    assert "missing.lhcc" in complaint(capsys, "run", tmp_path / "missing.lhcc")
+    assert not out.exists()
+
+
+def test_inputs_that_do_not_fit(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def given(array: np.ndarray[Any, Any]) -> Path:
+        np.save(tmp_path / "x.npy", array)
+        return tmp_path / "x.npy"
+
+    wrong_shape = complaint(capsys, "run", artifact, "--input", given(np.zeros((1, 3, 9, 9), "float32")))
+    assert "input 'x' is float32[1, 3, 9, 9], the model takes float32[1, 3, 8, 8]" in wrong_shape
+    wrong_type = complaint(capsys, "run", artifact, "--input", given(np.zeros((1, 3, 8, 8))))
+    assert "input 'x' is float64[1, 3, 8, 8], the model takes float32[1, 3, 8, 8]" in wrong_type
+    x = given(np.zeros((1, 3, 8, 8), "float32"))
+    assert "2 input files for 1 inputs" in complaint(capsys, "run", artifact, "--input", x, "--input", x)
+    np.savez(tmp_path / "xs.npz", a=np.zeros(1), b=np.zeros(1))
+    assert "has no array 'x'" in complaint(capsys, "run", artifact, "--input", tmp_path / "xs.npz")
+    (tmp_path / "text.npy").write_text("1 2 3")
+    assert "is not an array file of numpy" in complaint(capsys, "run", artifact, "--input", tmp_path / "text.npy")
+    assert "No such file" in complaint(capsys, "run", artifact, "--input", tmp_path / "none.npy")
+
+
+def test_targets_and_options(
+    small_onnx: Path, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.lhcc"
+    unknown = complaint(capsys, "compile", small_onnx, "-o", out, "--target", "cpuu")
+    assert "target 'cpuu' is unknown" in unknown and "did you mean 'cpu'?" in unknown
+    assert "frobnicate" in complaint(capsys, "compile", small_onnx, "-o", out, "--target", "cpu:frobnicate=1")
+    assert "is compiled already" in complaint(capsys, "run", artifact, "--target", "cpu")
+    assert "not of the form" in complaint(capsys, "run", small_onnx, "--input-shape", "x=1,a")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["compile", "model.onnx"], ["run", "m", "--threads", "0"]])
+def test_the_parser_exits_with_two(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2
+
+
+def test_outputs_that_cannot_be_written(
+    small_onnx: Path, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "there is no folder" in complaint(capsys, "compile", small_onnx, "-o", tmp_path / "no" / "model.lhcc")
+    assert "it is a directory" in complaint(capsys, "compile", small_onnx, "-o", tmp_path)
+    assert "it is a device" in complaint(capsys, "compile", small_onnx, "-o", "/dev/full")
+    assert "ends in .npy or .npz" in complaint(capsys, "run", artifact, "--output", tmp_path / "y.txt")
+    assert "there is no folder" in complaint(capsys, "profile", artifact, "--html", tmp_path / "no" / "p.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up(small_onnx: Path, tmp_path: Path) -> None:
+    """A file size limit stands for the full disk: the write fails in the same way."""
+    command = f"ulimit -f 4; exec {sys.executable} -m lhcc compile {small_onnx} -o {tmp_path}/model.lhcc"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": "/dev/shm"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("delay", [0.3, 1.0, 2.0])
+def test_an_interrupt_during_compile(small_onnx: Path, tmp_path: Path, delay: float) -> None:
+    command = [sys.executable, "-m", "lhcc", "compile", str(small_onnx), "-o", str(tmp_path / "model.lhcc")]
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 0:  # it had finished
+        assert (tmp_path / "model.lhcc").exists()
+        return
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == [temporary]
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_bug_keeps_its_traceback(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lhcc.doctor
+
+    def broken() -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(lhcc.doctor, "diagnose", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor"])

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lhcc.runtime import peak as peak_module
+from lhcc.runtime import threads
+from lhcc.runtime.peak import Peak
+from lhcc.runtime.profile import capture, median_interval, summarise
+
+LIMIT = Peak(100.0, ((1 << 15, 200.0), (1 << 20, 50.0), (1 << 26, 10.0)))
+
+
+@pytest.fixture(autouse=True)
+def known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lhcc.runtime.profile.peak", lambda threads: LIMIT)
+
+
+@pytest.fixture(scope="module")
+def deep(lower: Any, host_target: Any, conv_module: Any) -> Any:
+    from lhcc.runtime.build import build
+
+    return build(lower(conv_module(8, 16, 12)), host_target, jobs=1)
+
+
+def test_capture_sees_every_kernel_in_order_and_leaves_no_trace(conv_executable: Any) -> None:
+    (x,) = conv_executable.random_inputs()
+    before = conv_executable(x)
+    calls = capture(conv_executable, (x,))
+    assert len(calls) == len(conv_executable.layers)
+    for function, args in calls:
+        function(*args)
+    np.testing.assert_array_equal(np.from_dlpack(calls[-1][1][-1]), before)
+    np.testing.assert_array_equal(conv_executable(x), before)
+
+
+def test_profile_has_a_line_per_layer_and_sums_to_the_whole(deep: Any) -> None:
+    """Three tries: a busy machine may slow the one and not the other."""
+    for _ in range(3):
+        profile = deep.profile()
+        assert [layer.name for layer in profile.layers] == [layer.name for layer in deep.layers]
+        assert sum(layer.share for layer in profile.layers) == pytest.approx(1)
+        if abs(profile.sum_us / profile.total_us - 1) < 0.10:
+            return
+    pytest.fail(f"sum {profile.sum_us:.1f} us, end to end {profile.total_us:.1f} us")
+
+
+def test_figures_follow_from_the_times(conv_executable: Any) -> None:
+    samples = [(10.0, 20.0, 30.0), (12.0, 20.0, 30.0), (11.0, 90.0, 30.0)]
+    profile = summarise(conv_executable, [60.0, 61.0, 99.0], samples)
+    first, second, _ = profile.layers
+    assert (first.time_us, second.time_us, profile.total_us, profile.sum_us) == (11.0, 20.0, 61.0, 61.0)
+    assert first.gflops == pytest.approx(2 * 500 / 11e-6 / 1e9)
+    assert first.peak_percent == pytest.approx(first.gflops)  # of 100 GFLOP/s
+    assert first.bandwidth_percent == pytest.approx(100 * 4096 / 11e-6 / 200e9)
+    assert first.bound == "memory"  # 1000 operations on 4096 bytes
+    assert first.share == pytest.approx(11 / 61)
+
+
+def test_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(1000):
+        low, high = median_interval(list(rng.exponential(size=40)))
+        hits += low <= np.log(2) <= high
+    assert 930 <= hits <= 990
+    assert median_interval([5.0]) == (5.0, 5.0)
+
+
+def test_bandwidth_is_that_of_the_level_that_holds_the_bytes() -> None:
+    assert [LIMIT.bandwidth(size) for size in (0, 1 << 15, (1 << 15) + 1, 1 << 26, 1 << 30)] == [200, 200, 50, 10, 10]
+
+
+@pytest.mark.slow
+def test_peak_is_measured_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = peak_module.peak(1)
+    assert measured is not None and measured.gflops > 1
+    speeds = [speed for _, speed in measured.bandwidths]
+    assert speeds[0] > speeds[-1] > 0.1
+    monkeypatch.setattr(peak_module, "measure", lambda threads: pytest.fail("measured again"))
+    assert peak_module.peak(1) == measured
+
+
+def test_without_a_compiler_there_is_no_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(peak_module, "_has_compiler", lambda: False)
+    assert peak_module.peak(1) is None
+
+
+def test_the_thread_pool_is_set_without_pinning() -> None:
+    from lhcc.runtime.library import global_function
+
+    workers, allowed = global_function("runtime.NumThreads"), os.sched_getaffinity(0)
+    for count in (2, 1, 2):
+        threads.use(count)
+        assert workers() == count
+    seen: list[int] = []
+
+    def elsewhere() -> None:
+        threads.use(1)
+        seen.append(workers())
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    other.join()
+    assert (seen, workers()) == ([1], 2)  # every thread has its own
+    assert os.sched_getaffinity(0) == allowed  # and nothing was pinned to a core
+
+
+def test_profiling_does_not_slow_the_runs_in_between(deep: Any) -> None:
+    """What is printed as end to end must be the time of a plain call."""
+    (x,) = deep.random_inputs()
+    for _ in range(3):
+        profile = deep.profile(x)
+        plain = statistics.median(_time(deep, x) for _ in range(30))
+        if profile.total_us < 1.1 * plain:
+            return
+    pytest.fail(f"end to end {profile.total_us:.1f} us, a plain call {plain:.1f} us")
+
+
+def _time(executable: Any, x: Any) -> float:
+    import time
+
+    start = time.perf_counter()
+    executable(x)
+    return (time.perf_counter() - start) * 1e6
+
+
+def test_two_executables_take_turns(conv_executable: Any, tmp_path: Path) -> None:
+    from lhcc.runtime.compare import compare
+
+    path = tmp_path / "same.lhcc"
+    conv_executable.save(path)
+    compared = compare(conv_executable, str(path), "model.onnx", repeats=40)
+    assert 0.4 < compared.speedup < 2.5
+    assert set(compared.other_layers) == {layer.name for layer in conv_executable.layers}
+    data = json.loads(json.dumps(compared.json()))
+    assert data["against"]["speedup"] == compared.speedup
+    assert "times as fast" in str(compared)
