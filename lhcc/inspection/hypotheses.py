@@ -12,13 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lhcc.inspection.shapes import RIGID_CODES, shape_codes, tile_to_channels
+from lhcc.inspection.channel_classes import (
+    Kept,
+    Labels,
+    choice_bits,
+    class_count,
+    class_order,
+    components,
+    identical,
+    label_bits,
+    merge_classes,
+    usual_size,
+)
+from lhcc.inspection.shapes import RIGID_CODES, count_shapes, shape_codes, tile_to_channels
 from lhcc.inspection.structure import Kind, Order
-
-Kept = NDArray[np.bool_]  # (outputs, inputs, kh, kw), or of fewer channels
-Labels = NDArray[np.int64]  # the class of every output or input
 
 
 @dataclass(frozen=True)
@@ -42,32 +50,8 @@ class Hypothesis:
         return self.bits + choice_bits(int(self.cover.sum()), self.stray_zeros(kept))
 
 
-def choice_bits(total: int, chosen: int) -> float:
-    """Bits that say which `chosen` of `total` things are meant."""
-    logarithm = math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
-    return logarithm / math.log(2)
-
-
-def label_bits(labels: Labels) -> float:
-    """Bits that say which class every channel belongs to; few when the classes are runs of equal length."""
-    if np.array_equal(labels, np.arange(len(labels)) // int(np.sum(labels == labels[0]))):
-        return math.log2(len(labels) + 1)
-    return 2 * math.log2(len(labels) + 1) + len(labels) * math.log2(_count(labels))
-
-
-def _count(labels: Labels) -> int:
-    return int(labels.max()) + 1 if len(labels) else 0
-
-
 def _identity(kept: Kept) -> tuple[Order, Order]:
     return np.arange(kept.shape[0]), np.arange(kept.shape[1])
-
-
-def classes(kept: Kept, axis: int) -> Labels:
-    """Label of every output (axis 0) or input (axis 1), the same for identical zeros; numbered as they appear."""
-    lines = np.packbits(np.moveaxis(kept, axis, 0).reshape(kept.shape[axis], -1), axis=1)
-    _, first, inverse = np.unique(lines, axis=0, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse.reshape(-1)]
 
 
 # ---------------------------------------------------------------- blocks of adjacent channels (LHC as it is trained)
@@ -93,27 +77,36 @@ def _merge(kept: Kept, size: int, axis: int) -> Kept:
 
 def _best_block(kept: Kept, axis: int) -> int:
     """The number of adjacent channels, along one axis, that are cheapest described together."""
-    length = kept.shape[axis]
-    labels = classes(kept, axis)
-    exact = math.gcd(*(int(change) + 1 for change in np.flatnonzero(np.diff(labels)))) or length
-    total = int(kept.sum())
-
-    def price(size: int) -> float:
-        merged = _merge(kept, size, axis)
+    length, total = kept.shape[axis], int(kept.sum())
+    others = tuple(other for other in range(kept.ndim) if other != axis)
+    best, lowest = 1, math.inf
+    for size, merged in _mergers(kept, axis):
         lengths = np.diff(np.append(np.arange(0, length, size), length))
-        others = tuple(other for other in range(kept.ndim) if other != axis)
         cover = int(merged.sum(axis=others) @ lengths)
-        return choice_bits(merged.size, int(merged.sum())) + choice_bits(cover, cover - total)
-
-    sizes = {1, exact, length, *(1 << power for power in range(1, 8))}
-    best: int = min((size for size in sorted(sizes) if size <= length), key=price)
+        price = choice_bits(merged.size, int(merged.sum())) + choice_bits(cover, cover - total)
+        if price < lowest:
+            best, lowest = size, price
     return best
+
+
+def _mergers(kept: Kept, axis: int) -> Iterator[tuple[int, Kept]]:
+    """Sizes of blocks worth a try, each with the channels merged: powers of two, and the largest exact fit."""
+    length = kept.shape[axis]
+    merged = kept
+    for power in range(8):
+        if 1 << power > length:
+            break
+        yield 1 << power, merged
+        merged = _merge(merged, 2, axis)
+    exact = math.gcd(*(int(change) + 1 for change in np.flatnonzero(np.diff(identical(kept, axis)))))
+    for size in {exact, length} - {0}:
+        yield size, _merge(kept, size, axis)
 
 
 def _shaped(blocks: Kept, bits: float, cover: Kept, block: tuple[int, int], rows: Order, cols: Order) -> Hypothesis:
     """LHC: rigid when every shape is one of the 15 rigid ones, else free."""
-    codes = set(np.unique(shape_codes(blocks)).tolist())
-    rigid = blocks.shape[2:] == (3, 3) and codes <= RIGID_CODES
+    codes = count_shapes(blocks)[0]
+    rigid = blocks.shape[2:] == (3, 3) and RIGID_CODES.issuperset(codes)
     shapes = f"{len(codes)} kernel shape{'s' if len(codes) > 1 else ''}"
     if blocks.shape[2:] == (1, 1):
         shapes = "whole blocks kept or empty"
@@ -124,33 +117,15 @@ def _shaped(blocks: Kept, bits: float, cover: Kept, block: tuple[int, int], rows
 # ---------------------------------------------------------------- the same under a permutation
 
 
-def hidden_blocks(kept: Kept) -> Hypothesis | None:
-    """Channels with identical zeros, wherever they stand, are one block."""
-    row_labels, col_labels = classes(kept, 0), classes(kept, 1)
-    if _count(row_labels) == len(row_labels) and _count(col_labels) == len(col_labels):
+def hidden_blocks(kept: Kept, row_labels: Labels, col_labels: Labels) -> Hypothesis | None:
+    """Channels of one class, wherever they stand, are one block."""
+    if class_count(row_labels) == len(row_labels) and class_count(col_labels) == len(col_labels):
         return None
-    quotient = _quotient(kept, row_labels, col_labels)
-    bits = choice_bits(quotient.size, int(quotient.sum())) + label_bits(row_labels) + label_bits(col_labels)
-    block = (_usual_size(col_labels), _usual_size(row_labels))
-    return _shaped(quotient, bits, kept, block, _sorted(row_labels), _sorted(col_labels))
-
-
-def _quotient(kept: Kept, row_labels: Labels, col_labels: Labels) -> Kept:
-    first_row = np.unique(row_labels, return_index=True)[1]
-    first_col = np.unique(col_labels, return_index=True)[1]
-    return kept[first_row][:, first_col]
-
-
-def _sorted(labels: Labels) -> Order:
-    return np.argsort(labels, kind="stable")
-
-
-def _usual_size(labels: Labels) -> int:
-    """The most frequent size of a class: others are cropped, or several blocks that happen to be equal."""
-    sizes, counts = np.unique(np.bincount(labels), return_counts=True)
-    if counts.max() == 1:  # at most one class is cropped, so a single smaller one says nothing
-        return int(sizes[-1])
-    return int(sizes[np.argmax(counts)])
+    blocks = merge_classes(merge_classes(kept, row_labels, axis=0), col_labels, axis=1)
+    cover = blocks[row_labels][:, col_labels]
+    bits = choice_bits(blocks.size, int(blocks.sum())) + label_bits(row_labels) + label_bits(col_labels)
+    block = (usual_size(col_labels), usual_size(row_labels))
+    return _shaped(blocks, bits, cover, block, class_order(row_labels), class_order(col_labels))
 
 
 # ---------------------------------------------------------------- HetConv
@@ -166,23 +141,23 @@ def het_conv(kept: Kept) -> Hypothesis | None:
     whole = np.asarray(codes == full)
     if not np.all(whole | (codes == centre)) or not whole[0].any():
         return None
-    row_labels, col_labels = classes(kept, 0), classes(kept, 1)
+    row_labels, col_labels = identical(kept, 0), identical(kept, 1)
     period = round(inputs / int(whole[0].sum()))
     moving = (np.arange(inputs)[None, :] - np.arange(outputs)[:, None]) % max(period, 1) == 0
     if period > 1 and np.array_equal(whole, moving):
         bits = 2 * math.log2(inputs)
         row_labels, col_labels = np.arange(outputs) % period, np.arange(inputs) % period
     else:
-        match = np.asarray(_quotient(kept, row_labels, col_labels).all(axis=(2, 3)))
+        match = np.asarray(merge_classes(merge_classes(kept, row_labels, axis=0), col_labels, axis=1).all(axis=(2, 3)))
         period = len(match)
         if period < 2 or match.shape != (period, period) or not _is_permutation(match):
             return None
         if not all(_is_even(labels) for labels in (row_labels, col_labels)):
             return None
         bits = label_bits(row_labels) + label_bits(col_labels) + period * math.log2(period)
-    block = (_usual_size(col_labels), _usual_size(row_labels))
+    block = (usual_size(col_labels), usual_size(row_labels))
     description = f"HetConv, P = {period}: {height} x {width} at one input of {period}, 1 x 1 at the others"
-    rows, cols = _sorted(row_labels), _sorted(col_labels)
+    rows, cols = class_order(row_labels), class_order(col_labels)
     return Hypothesis(Kind.HETCONV, bits, kept, block, rows, cols, description, period=period)
 
 
@@ -201,12 +176,12 @@ def _is_even(labels: Labels) -> bool:
 def block_diagonal(kept: Kept) -> Hypothesis | None:
     """Outputs and inputs that fall into separate sets: a grouped or depthwise convolution, perhaps shuffled."""
     support = np.asarray(kept.any(axis=(2, 3)))
-    row_labels, col_labels = _components(support)
-    groups = _count(row_labels)
+    row_labels, col_labels = components(support)
+    groups = class_count(row_labels)
     if groups < 2 or not (row_labels.size and col_labels.size):
         return None
     cover = np.broadcast_to((row_labels[:, None] == col_labels[None, :])[:, :, None, None], kept.shape)
-    rows, cols = _sorted(row_labels), _sorted(col_labels)
+    rows, cols = class_order(row_labels), class_order(col_labels)
     outputs, inputs = kept.shape[:2]
     # The size of a group is one of the common divisors, so naming it costs next to nothing.
     equal = outputs % groups == 0 and inputs % groups == 0
@@ -214,7 +189,7 @@ def block_diagonal(kept: Kept) -> Hypothesis | None:
         np.array_equal(labels, np.arange(len(labels)) // (len(labels) // groups)) for labels in (row_labels, col_labels)
     )
     bits = math.log2(inputs) if in_order else label_bits(row_labels) + label_bits(col_labels)
-    block = (_usual_size(col_labels), _usual_size(row_labels))
+    block = (usual_size(col_labels), usual_size(row_labels))
     single = bool(np.all(np.bincount(col_labels) == 1))
     if in_order:
         kind = Kind.DEPTHWISE if single else Kind.GROUPED
@@ -228,27 +203,6 @@ def block_diagonal(kept: Kept) -> Hypothesis | None:
     return Hypothesis(kind, bits, np.asarray(cover), block, rows, cols, description, groups=groups)
 
 
-def _components(support: Kept) -> tuple[Labels, Labels]:
-    """Connected components of the graph that joins an output with the inputs it uses; every channel is used."""
-    row_labels = np.full(support.shape[0], -1, np.int64)
-    col_labels = np.full(support.shape[1], -1, np.int64)
-    found = 0
-    for start in range(len(row_labels)):
-        if row_labels[start] >= 0:
-            continue
-        rows = np.zeros(len(row_labels), bool)
-        rows[start] = True
-        while True:
-            cols = support[rows].any(axis=0)
-            grown = support[:, cols].any(axis=1) | rows
-            if np.array_equal(grown, rows):
-                break
-            rows = grown
-        row_labels[rows], col_labels[cols] = found, found
-        found += 1
-    return row_labels, col_labels
-
-
 # ---------------------------------------------------------------- few kernel patterns, pruned channels
 
 
@@ -257,10 +211,10 @@ def kernel_patterns(kept: Kept) -> Hypothesis | None:
     taps = kept.shape[2] * kept.shape[3]
     if taps == 1:
         return None
-    patterns, counts = np.unique(shape_codes(kept), return_counts=True)
-    shares = counts / counts.sum()
-    bits = len(patterns) * taps + float(counts.sum() * -(shares * np.log2(shares)).sum())
-    used = [int(code) for code in patterns if code != 0]
+    patterns, counts = count_shapes(kept)
+    shares = np.array(counts) / sum(counts)
+    bits = len(patterns) * taps - sum(counts) * float(shares @ np.log2(shares))
+    used = [code for code in patterns if code != 0]
     sizes = sorted({code.bit_count() for code in used})
     description = f"{len(used)} kernel pattern{'s' if len(used) > 1 else ''} of {_listed(sizes)} of {taps} taps"
     if len(used) < len(patterns):

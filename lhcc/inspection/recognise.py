@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.errors import ModelError
+from lhcc.inspection.channel_classes import Kept, alike, choice_bits, identical
 from lhcc.inspection.hypotheses import (
     Hypothesis,
-    Kept,
     adjacent_blocks,
     block_diagonal,
-    choice_bits,
     het_conv,
     hidden_blocks,
     kernel_patterns,
     pruned_channels,
 )
-from lhcc.inspection.shapes import shape_codes
+from lhcc.inspection.shapes import count_shapes
 from lhcc.inspection.structure import Kind, Structure
 
 EVIDENCE_BITS = 24  # a structure must save this much: one random pattern in 16 million does by chance
@@ -42,7 +41,7 @@ def recognise(weight: NDArray[np.generic], groups: int = 1) -> Structure:
     return Structure(
         kind=found.kind,
         block=found.block,
-        shapes=_count_shapes(found.cover),
+        shapes=Counter(dict(zip(*count_shapes(found.cover), strict=True))),
         density=float(kept.mean()),
         description=found.description,
         rows=found.rows,
@@ -91,9 +90,20 @@ def _hypotheses(kept: Kept, live_rows: Kept, live_cols: Kept) -> Iterator[Hypoth
     if pruned is not None:
         yield pruned
     living = kept[live_rows][:, live_cols]
-    for hypothesis in (hidden_blocks(living), block_diagonal(living)):
+    for hypothesis in _hidden(living):
         if hypothesis is not None:
             yield hypothesis if pruned is None else _with_dead_channels(hypothesis, pruned, kept, live_rows, live_cols)
+
+
+def _hidden(living: Kept) -> Iterator[Hypothesis | None]:
+    rows, cols = identical(living, 0), identical(living, 1)
+    yield hidden_blocks(living, rows, cols)
+    yield block_diagonal(living)
+    if max(rows.max(), cols.max()) < max(living.shape[:2]) // 2:
+        return  # enough channels are identical: no accidental zeros part them
+    similar_rows, similar_cols = alike(living, 0), alike(living, 1)
+    if similar_rows is not None and similar_cols is not None:
+        yield hidden_blocks(living, similar_rows, similar_cols)
 
 
 def _with_dead_channels(
@@ -121,8 +131,3 @@ def _unexplained(kept: Kept) -> Hypothesis:
 def _whole(kind: Kind, kept: Kept, description: str, block: tuple[int, int]) -> Hypothesis:
     rows, cols = np.arange(kept.shape[0]), np.arange(kept.shape[1])
     return Hypothesis(kind, math.inf, kept, block, rows, cols, description)
-
-
-def _count_shapes(cover: Kept) -> Counter[int]:
-    codes, counts = np.unique(shape_codes(cover), return_counts=True)
-    return Counter({int(code): int(count) for code, count in zip(codes, counts, strict=True)})

@@ -62,6 +62,17 @@ def shape_codes(kept: NDArray[np.bool_]) -> Array:
     return np.asarray((flat.astype(object) * weights).sum(axis=-1))
 
 
+def count_shapes(kept: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
+    """The codes that occur in a kept pattern (..., kh, kw), ascending, and how often each of them does."""
+    codes = shape_codes(kept).reshape(-1)
+    if kept.shape[-2] * kept.shape[-1] <= 16:  # counting beats sorting
+        counts = np.bincount(codes)
+        found = np.flatnonzero(counts)
+        return found.tolist(), counts[found].tolist()
+    found, counts = np.unique(codes, return_counts=True)
+    return found.tolist(), counts.tolist()
+
+
 def shape_of_code(code: int, height: int, width: int) -> NDArray[np.bool_]:
     """The kernel shape (height, width) that a code stands for."""
     return np.array([bool(code >> tap & 1) for tap in range(height * width)]).reshape(height, width)

@@ -236,3 +236,23 @@ def test_codes_and_shapes_are_each_other() -> None:
     wide = np.random.default_rng(0).random((2, 11, 11)) < 0.5
     for code, kept in zip(shape_codes(wide), wide, strict=True):
         assert np.array_equal(shape_of_code(int(code), 11, 11), kept)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_accidental_zeros_and_a_permutation_together(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    mask = free_mask(0.2 - random.random((8, 8, 3, 3)), 16, 16, 128, 128)
+    weight = shuffled(weight_of(mask * (random.random(mask.shape) < 0.97), random), random)
+    found = recognise(weight)
+    assert (found.kind, found.block, found.permuted) == (Kind.LHC_FREE, (16, 16), True)
+    assert found.stray_zeros == np.count_nonzero(mask) - np.count_nonzero(weight)
+
+
+def test_shapes_and_dead_channels_together() -> None:
+    random = np.random.default_rng(0)
+    weight = weight_of(free_mask(0.3 - random.random((4, 4, 3, 3)), 16, 16, 64, 64), random)
+    weight[random.choice(64, 9, replace=False)] = 0
+    found = recognise(weight)
+    assert found.kind == Kind.LHC_FREE
+    assert found.constant_outputs == 9
+    assert not weight[found.rows[-9:]].any()
