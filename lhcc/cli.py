@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def inspect(options: argparse.Namespace) -> None:
     import lhcc
+    from lhcc.runtime.library import import_tvm
 
+    import_tvm()
     _show(options, lhcc.inspect(options.model, input_shapes=_shapes(options)))
 
 
@@ -104,9 +106,13 @@ def profile(options: argparse.Namespace) -> None:
 
 
 def why(options: argparse.Namespace) -> None:
-    from lhcc.report.reasons import select, to_text
+    from lhcc.report.reasons import of_model, select, to_text
 
-    reasons = select(_executable(options).reasons, options.layer)
+    if _is_artifact(options):
+        reasons = _executable(options).reasons
+    else:
+        reasons = of_model(options.model, options.target or "cpu", _shapes(options), _chosen(options))
+    reasons = select(reasons, options.layer)
     _print(options, {"reasons": [vars(reason) for reason in reasons]}, to_text(reasons))
 
 
@@ -170,10 +176,15 @@ def _executable(options: argparse.Namespace) -> Any:
 
 def _compile(options: argparse.Namespace) -> Any:
     import lhcc
+    from lhcc.runtime.library import import_tvm
 
-    chosen = {"threads": options.threads or 1, "tuning": options.tuning, "precision": options.precision}
-    shapes = _shapes(options)
-    return lhcc.compile(options.model, target=options.target or "cpu", input_shapes=shapes, **chosen)
+    import_tvm()  # here, because it leaves out PyTorch, which most models do not need
+    return lhcc.compile(options.model, options.target or "cpu", input_shapes=_shapes(options), **_chosen(options))
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    threads = options.threads or 1
+    return {"threads": threads, "tuning": options.tuning, "precision": options.precision, "encoding": options.encoding}
 
 
 def _shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
@@ -245,6 +256,7 @@ def _compile_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
     p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
     p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
+    p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lhcc.errors import InputError
 from lhcc.ir.log import Reason
+
+
+def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mapping[str, Any]) -> Sequence[Reason]:
+    """What the passes say, without generating code."""
+    from lhcc.runtime.library import import_tvm
+
+    import_tvm()
+    from lhcc.compiler import make_options
+    from lhcc.frontend import import_model
+    from lhcc.pipeline import lower
+    from lhcc.targets.base import parse
+
+    chosen, parsed = make_options(options), parse(target)
+    return lower(import_model(model, None, shapes), parsed, chosen).reasons
 
 
 def select(reasons: Sequence[Reason], layer: str | None) -> list[Reason]:
