@@ -109,7 +109,7 @@ def test_the_penalty_is_the_weighted_density_loss() -> None:
     assert float(schedule.penalty()) == 0
     schedule.step(3.0)
     model(torch.zeros(1, 2, 4, 4))
-    assert float(schedule.penalty()) == pytest.approx(schedule.weight * float(density_loss(model, 0.1)))
+    assert schedule.penalty().item() == pytest.approx(schedule.weight * density_loss(model, 0.1).item())
 
 
 def test_frozen_shapes_do_not_move_even_with_momentum() -> None:
