@@ -1,10 +1,7 @@
-"""Runs backend tests one by one in a process of its own: a name per line in, a JSON outcome per line out."""
+"""Runs one test of ONNX's backend suite per request, by name."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import traceback
 import warnings
 from pathlib import Path
@@ -18,6 +15,7 @@ from onnx.backend.test.runner import Runner
 
 from lhcc.errors import LhccError
 from lhcc.frontend import backend
+from tests.isolated import serve
 
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
@@ -69,15 +67,7 @@ def outcome(case: Any) -> tuple[str, str]:
     return "passed", ""
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not reach the answers
+if __name__ == "__main__":
     warnings.simplefilter("ignore")
     known = cases()
-    for line in sys.stdin:
-        kind, detail = outcome(known[line.strip()])
-        print(json.dumps([kind, detail]), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    serve(lambda name: outcome(known[name]))

@@ -1,0 +1,157 @@
+"""Importing PyTorch models: what comes out, under which names, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lhcc.errors import InputError, ModelError, UnsupportedOperator
+from lhcc.frontend import import_model
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+
+class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.bn1 = torch.nn.BatchNorm2d(4)
+        self.relu = torch.nn.ReLU()
+        self.conv2 = torch.nn.Conv2d(4, 3, 3, padding=1, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        return self.relu(x + self.conv2(self.relu(self.bn1(self.conv1(x)))))
+
+
+class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = torch.nn.Sequential(Block(), Block())
+
+    def forward(self, x: Any) -> Any:
+        return self.layer1(x)
+
+
+def bindings(module: Any) -> list[tuple[str, str]]:
+    """(layer, operator) of every binding of main."""
+    (block,) = module["main"].body.blocks
+    return [(b.var.name, b.value.op.name.removeprefix("relax.")) for b in block.bindings if hasattr(b.value, "op")]
+
+
+def dynamic_program() -> Any:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+    return torch.export.export(model.eval(), (torch.rand(2, 3, 5, 5),), dynamic_shapes=({0: batch},))
+
+
+def test_operators_bear_the_paths_of_their_modules() -> None:
+    found = bindings(import_model(Net(), torch.rand(1, 3, 6, 6)))
+    assert found[:7] == [
+        ("layer1.0.conv1", "nn.conv2d"), ("layer1.0.conv1", "add"),  # the bias
+        ("layer1.0.bn1", "multiply"), ("layer1.0.bn1", "add"), ("layer1.0.relu", "nn.relu"),
+        ("layer1.0.conv2", "nn.conv2d"), ("layer1.0.add", "add"),
+    ]
+    assert found[8][0] == "layer1.1.conv1"
+
+
+def test_the_module_keeps_its_training_mode_and_is_compiled_for_inference() -> None:
+    model = Net()
+    model.layer1[0].eval()
+    modes = [m.training for m in model.modules()]
+    names = {operator for _, operator in bindings(import_model(model, torch.rand(1, 3, 6, 6)))}
+    assert [m.training for m in model.modules()] == modes
+    assert "nn.batch_norm" not in names
+
+
+def test_weights_are_constants_and_inputs_and_outputs_are_named() -> None:
+    main = import_model(Net(), torch.rand(2, 3, 6, 6))["main"]
+    assert [p.name for p in main.params] == ["x"]
+    assert list(main.attrs["input_names"]) == ["x"] and list(main.attrs["output_names"]) == ["output"]
+
+
+def test_operators_on_constants_vanish() -> None:
+    class Positions(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x + torch.arange(4, dtype=torch.float32).reshape(1, 4).repeat(2, 1).cos()
+
+    assert [operator for _, operator in bindings(import_model(Positions(), torch.rand(2, 4)))] == ["add"]
+
+
+def test_every_unsupported_operator_is_listed_once_with_its_layers() -> None:
+    class Odd(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            y = torch.special.airy_ai(x) + torch.special.bessel_j0(x)
+            return torch.special.airy_ai(y)
+
+    with pytest.raises(UnsupportedOperator) as caught:
+        import_model(Odd(), torch.rand(3))
+    assert caught.value.message == (
+        "2 operators are not supported: special_airy_ai.default (in 'special_airy_ai', 'special_airy_ai_1'); "
+        "special_bessel_j0.default (in 'special_bessel_j0')"
+    )
+
+
+def test_a_module_without_example_inputs() -> None:
+    with pytest.raises(InputError, match="Net needs example inputs"):
+        import_model(Net())
+
+
+def test_shapes_may_stand_for_example_inputs() -> None:
+    main = import_model(Net(), input_shapes={"x": (3, 3, 6, 7)})["main"]
+    assert [int(n) for n in main.params[0].ty.shape.values] == [3, 3, 6, 7]
+    with pytest.raises(InputError, match="forward has no argument 'y'"):
+        import_model(Net(), input_shapes={"y": (3, 3, 6, 7)})
+
+
+def test_numpy_inputs_and_named_inputs() -> None:
+    for inputs in (np.zeros((1, 3, 6, 6), np.float32), {"x": np.zeros((1, 3, 6, 6), np.float32)}):
+        assert len(bindings(import_model(Net(), inputs))) == 16
+
+
+def test_wrong_example_inputs_are_one_sentence() -> None:
+    with pytest.raises(ModelError, match="torch.export cannot trace Net: "):
+        import_model(Net(), torch.rand(1, 5, 6, 6))
+
+
+def test_an_open_dimension_must_be_bound() -> None:
+    program = dynamic_program()
+    with pytest.raises(InputError, match=r"dimension 0 \('s\d+'\) of input 'input' has no fixed size") as caught:
+        import_model(program)
+    assert "--input-shape" in str(caught.value)
+    for given in ({"inputs": torch.rand(7, 3, 5, 5)}, {"input_shapes": {"input": (7, 3, 5, 5)}}):
+        main = import_model(program, **given)["main"]
+        assert [int(n) for n in main.ret_ty.shape.values] == [7, 36]
+
+
+@pytest.mark.parametrize(("shape", "message"), [
+    ((7, 3, 6, 5), "dimension 2 of input 'input' is 5 in the model, not 6"),
+    ((7, 3, 5), "input 'input' has 4 dimensions, not the 3 of 7x3x5"),
+])
+def test_fixed_dimensions_cannot_be_changed(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        import_model(dynamic_program(), input_shapes={"input": shape})
+
+
+def test_pt2_files(tmp_path: Path) -> None:
+    torch.export.save(dynamic_program(), tmp_path / "model.pt2")
+    main = import_model(tmp_path / "model.pt2", input_shapes={"input": (2, 3, 5, 5)})["main"]
+    assert [int(n) for n in main.ret_ty.shape.values] == [2, 36]
+    (tmp_path / "broken.pt2").write_bytes(b"no archive")
+    with pytest.raises(ModelError, match=r"'.*broken.pt2' is not a program saved by torch.export"):
+        import_model(tmp_path / "broken.pt2")
+
+
+def test_nan_weights_are_warned_of_by_name() -> None:
+    model = Net()
+    model.layer1[1].conv2.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.warns(UserWarning, match="weight 'layer1.1.conv2.weight' contains NaN"):
+        import_model(model, torch.rand(1, 3, 6, 6))
+
+
+def test_other_objects_are_refused() -> None:
+    with pytest.raises(ModelError, match="a model of type list cannot be imported"):
+        import_model([1, 2])
