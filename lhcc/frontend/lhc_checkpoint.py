@@ -131,7 +131,7 @@ def _read_layers(path: Path) -> dict[str, dict[str, Array]]:
     except (OSError, KeyError) as error:
         raise ModelError(f"'{path}' cannot be read as a Keras .h5 file: {error}", "is it complete?") from error
     if not layers:
-        hint = "save it in Keras with model.save_weights('weights.h5')"
+        hint = "expected what model.save_weights('weights.h5') of Keras 2 writes; Keras 3 has another layout"
         raise ModelError(f"'{path}' lists no layers, so it is not a Keras weights file", hint)
     return {name: arrays for name, arrays in layers.items() if arrays}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,16 @@ class ShapeSchedule:
             freeze_shapes(self.model)
         else:
             self._enable_masks()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on after an interruption, beside the state of the model."""
+        return {"epoch": self.epoch, "first_task_loss": self.first_task_loss, "random": self._random.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.first_task_loss = state["epoch"], state["first_task_loss"]
+        self._random.set_state(state["random"])
+        if self.stage == "fine":
+            freeze_shapes(self.model)
 
     def _enable_masks(self) -> None:
         if self.epoch > self.warmup:

@@ -103,6 +103,26 @@ def test_masks_are_switched_on_per_channel_with_rising_probability() -> None:
     assert shares[-1] == 1
 
 
+def test_an_interrupted_schedule_goes_on_where_it_was() -> None:
+    def layers() -> nn.Sequential:
+        return nn.Sequential(LHConv2d(4, 64, 1))
+
+    whole, resumed = layers(), layers()
+    schedule = ShapeSchedule(whole, target=0.5, coarse_epochs=6, warmup=5, seed=1)
+    for _ in range(2):
+        schedule.step(2.0)
+    again = ShapeSchedule(resumed, target=0.5, coarse_epochs=6, warmup=5, seed=99)
+    resumed.load_state_dict(whole.state_dict())
+    again.load_state_dict(schedule.state_dict())
+    for _ in range(4):
+        assert again.weight == schedule.weight
+        assert torch.equal(whole[0].enabled, resumed[0].enabled)
+        schedule.step(7.0)
+        again.step(7.0)
+    assert again.stage == "fine"
+    assert not resumed[0].effects.requires_grad
+
+
 def test_the_penalty_is_the_weighted_density_loss() -> None:
     model = two_layers()
     schedule = ShapeSchedule(model, target=0.1, coarse_epochs=4, warmup=1)
