@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tvm
 from tvm import relax
@@ -20,6 +20,9 @@ from lhcc.passes.lower_pooling import LowerPooling
 from lhcc.passes.lower_to_dialect import LowerToDialect
 from lhcc.passes.recognise_activations import RecogniseActivations
 from lhcc.targets.base import Options, Pass, Target
+
+if TYPE_CHECKING:
+    from lhcc.ir.verify import Verifier
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def lower(mod: tvm.IRModule, target: Target, options: Options) -> Lowered:
 def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
     """Runs the passes.  LHCC_DUMP=dir writes the IR after each; LHCC_VERIFY=1 checks its form, 2 also its numbers."""
     folder, level = os.environ.get("LHCC_DUMP"), int(os.environ.get("LHCC_VERIFY", "0") or 0)
+    verifier = _verifier(mod, order) if level >= 2 else None
     _dump(mod, folder, 0, "imported")
     for number, item in enumerate(order, 1):
         start = time.perf_counter()
@@ -75,10 +79,8 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
         _dump(after, folder, number, item.name)
         if level >= 1:
             _well_formed(after, item.name)
-        if level >= 2:
-            from lhcc.ir.verify import same_numbers
-
-            same_numbers(mod, after, item.name)
+        if verifier is not None:
+            verifier.check(after, item.name)
         mod = after
     return mod
 
@@ -87,6 +89,12 @@ def _dump(mod: tvm.IRModule, folder: str | None, number: int, name: str) -> None
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         Path(folder, f"{number:02d}_{name}.py").write_text(str(mod.script(show_meta=False)))
+
+
+def _verifier(mod: tvm.IRModule, order: list[Pass]) -> Verifier:
+    from lhcc.ir.verify import Verifier
+
+    return Verifier(mod, next((item.generate for item in order if isinstance(item, LowerKernels)), None))
 
 
 def _well_formed(mod: Any, name: str) -> None:
