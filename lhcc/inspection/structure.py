@@ -33,7 +33,7 @@ class Kind(str, Enum):
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # it holds arrays
 class Structure:
     """The structure of one weight (outputs, inputs, kh, kw).
 
