@@ -13,12 +13,14 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
 from lhcc.targets.cpu.tir import flat, function, get, integer, loop, put, register, sequence, tensor, var
 from lhcc.targets.cpu.vector import activate, const
 
 Expr = Any
 Stmt = Any
+Sums = list[list[list[Expr]]]  # registers by pixel, vector and partial sum
 
 
 def _from_to(index: Expr, start: Expr, stop: Expr, body: Stmt) -> Stmt:
@@ -115,73 +117,93 @@ class ConvKernel:
         products = [self._rect(shape, number, sums) for number in range(len(shape.rects))]
         return T.SeqStmt([*allocate, *start, *products, *self._finish(shape, sums)])
 
-    def _rect(self, shape: Shape, number: int, sums: list[list[list[Expr]]]) -> Stmt:
+    def _rect(self, shape: Shape, number: int, sums: Sums) -> Stmt:
         """All products of one sub-rectangle of the tile: over its runs of taps, over the weight tiles of each run."""
         spec = self.spec
-        top, bottom, left, right = shape.rects[number]
         run, entry, position, weight = (var(n) for n in ("run", "entry", "position", "weight"))
-        start = var("start")
-        pixels = [(y * shape.width + x, y, x) for y in range(top, bottom) for x in range(left, right)]
-        row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
-
-        def step(base_x: Expr, base_w: Expr, channel: int) -> list[Stmt]:
-            code: list[Stmt] = []
-            loaded = []
-            for v in range(spec.vectors if spec.combine == "multiply" else 0):
-                value = var(f"w{channel}_{v}", f"float32x{spec.lanes}")
-                offset = (channel * spec.vectors + v) * spec.lanes
-                code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
-                loaded.append(value)
-            for p, y, x in pixels:
-                for v in range(spec.vectors):
-                    offset = y * row + x * column + channel * spec.source.channel
-                    if spec.lanewise:
-                        value = get(self.x, base_x + (offset + v * spec.lanes), spec.lanes)
-                    else:
-                        value = T.Broadcast(get(self.x, base_x + offset), spec.lanes)
-                    into = sums[p][v][channel % shape.splits]
-                    product = T.Max(get(into), value) if spec.combine == "max" else get(into) + value * loaded[v]
-                    code.append(put(into, product))
-            return code
-
-        inner = max(u for u in (spec.unroll, shape.splits, 1) if spec.depth % u == 0)
-        unroll = spec.depth if spec.depth < 2 * inner else inner
-        if unroll == spec.depth:
-            body = [s for channel in range(unroll) for s in step(position, weight, channel)]
-        else:
-            chunk = var("chunk")
-            base_x = position + chunk * integer(unroll * spec.source.channel)
-            base_w = weight + chunk * integer(unroll * spec.block)
-            code = [s for channel in range(unroll) for s in step(base_x, base_w, channel)]
-            body = [loop(chunk, spec.depth // unroll, code)]
-        entries_at = self.at(integer(1))
-        load = [
-            T.Bind(position, self.base + self.at(entries_at + entry)),
+        begin, end, first, pair = (var(n) for n in ("begin", "end", "first_run", "pair"))
+        per_entry = [
+            T.Bind(position, self.base + self.at(self.at(integer(1)) + entry)),
             T.Bind(weight, entry * integer(spec.depth * spec.block)),
+            *self._products(shape, shape.rects[number], sums, position, weight),
         ]
-        begin, end = var("begin"), var("end")
+        # runs come in pairs of taps: walk them from this rectangle's first to the next one's
         tap = self.at(integer(3)) + self.out * integer(spec.taps + 1)
-        per_run = T.SeqStmt(
-            [
-                T.Bind(start, integer(spec.runs_at) + run),
-                T.Bind(begin, self.at(tap + self.at(start))),
-                T.Bind(end, self.at(tap + self.at(start + 1))),
-                _from_to(entry, begin, end, T.SeqStmt(load + body)),
-            ]
-        )
-        # runs come in pairs: walk them by index from this rectangle's first to the next one's
-        pair = var("pair")
-        count = T.floordiv(self.at(self.klass + (number + 1)) - self.at(self.klass + number), integer(2))
-        first = self.at(self.klass + number)
-        first_var = var("first_run")
-        return T.SeqStmt(
-            [
-                T.Bind(first_var, first),
-                loop(pair, count, [T.Bind(run, first_var + pair * integer(2)), per_run]),
-            ]
-        )
+        per_run = [
+            T.Bind(run, integer(spec.runs_at) + first + pair * integer(2)),
+            T.Bind(begin, self.at(tap + self.at(run))),
+            T.Bind(end, self.at(tap + self.at(run + 1))),
+            _from_to(entry, begin, end, T.SeqStmt(per_entry)),
+        ]
+        count = T.floordiv(self.at(self.klass + (number + 1)) - first, integer(2))
+        return T.SeqStmt([T.Bind(first, self.at(self.klass + number)), loop(pair, count, per_run)])
 
-    def _finish(self, shape: Shape, sums: list[list[list[Expr]]]) -> list[Stmt]:
+    def _products(self, shape: Shape, rect: Rect, sums: Sums, position: Expr, weight: Expr) -> list[Stmt]:
+        """One weight tile times its inputs.  Merged kernel columns that cover the same pixels share a loop: unrolled,
+        the weights of all of them would be loaded first and push the sums out of the registers."""
+        spec = self.spec
+        per_column = spec.depth // spec.merged
+        inner = max(u for u in (spec.unroll, shape.splits, 1) if per_column % u == 0)
+        unroll = per_column if per_column < 2 * inner else inner
+        top, bottom, *edges = rect
+        columns = list(zip(edges[::2], edges[1::2]))
+        code: list[Stmt] = []
+        start = 0
+        while start < spec.merged:
+            stop = next((g for g in range(start, spec.merged) if columns[g] != columns[start]), spec.merged)
+            left, right = columns[start]
+            pixels = [(y, x) for y in range(top, bottom) for x in range(left, right)]
+            group, chunk = var("group"), var("chunk")
+            base_x = position + integer(start * spec.merged_step)
+            base_w = weight + integer(start * per_column * spec.block)
+            if stop - start > 1:
+                base_x = base_x + group * integer(spec.merged_step)
+                base_w = base_w + group * integer(per_column * spec.block)
+            if unroll < per_column:
+                base_x = base_x + chunk * integer(unroll * spec.source.channel)
+                base_w = base_w + chunk * integer(unroll * spec.block)
+            body = [s for channel in range(unroll) for s in self._channel(shape, pixels, sums, base_x, base_w, channel)]
+            if unroll < per_column:
+                body = [loop(chunk, per_column // unroll, body)]
+            if stop - start > 1:
+                body = [loop(group, stop - start, body)]
+            code += body if pixels else []
+            start = stop
+        return code
+
+    def _channel(
+        self, shape: Shape, pixels: list[tuple[int, int]], sums: Sums, base_x: Expr, base_w: Expr, channel: int
+    ) -> list[Stmt]:
+        """The innermost code: the weights of one input channel, then one multiply-add per pixel and vector."""
+        spec = self.spec
+        code: list[Stmt] = []
+        loaded = []
+        for v in range(spec.vectors if spec.combine == "multiply" else 0):
+            value = var(f"w{channel}_{v}", f"float32x{spec.lanes}")
+            offset = (channel * spec.vectors + v) * spec.lanes
+            code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
+            if spec.prefetch:
+                code.append(T.Evaluate(self._prefetch(base_w + (offset + spec.prefetch))))
+            loaded.append(value)
+        row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
+        for y, x in pixels:
+            for v in range(spec.vectors):
+                offset = y * row + x * column + channel * spec.source.channel
+                if spec.lanewise:
+                    value = get(self.x, base_x + (offset + v * spec.lanes), spec.lanes)
+                else:
+                    value = T.Broadcast(get(self.x, base_x + offset), spec.lanes)
+                into = sums[y * shape.width + x][v][channel % shape.splits]
+                product = T.Max(get(into), value) if spec.combine == "max" else get(into) + value * loaded[v]
+                code.append(put(into, product))
+        return code
+
+    def _prefetch(self, position: Expr) -> Expr:
+        """Asks for a line of weights to be brought in from beyond the second-level cache: read, keep in all levels."""
+        place = T.address_of(T.BufferLoad(self.weights, [position]))
+        return T.call_llvm_intrin("void", "llvm.prefetch", place, integer(0), integer(3), integer(1))
+
+    def _finish(self, shape: Shape, sums: Sums) -> list[Stmt]:
         spec = self.spec
         code: list[Stmt] = []
         for p, vectors in enumerate(sums):

@@ -1,203 +1,290 @@
-"""Chooses how a layer is computed on a CPU: dense or sparse tiles, their size, the loop order; by estimated cycles."""
+"""Chooses how a layer is computed on a CPU, by estimated cycles or as a tuner measured, and packs it for its kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
 from lhcc.ir.layer import ConvLayer, Packed
 from lhcc.targets.base import Options
-from lhcc.targets.cpu.geometry import Line, Tile, conv_lines, cover, rect_cycles, splits, transposed_lines
+from lhcc.targets.cpu import cost
+from lhcc.targets.cpu.choice import Choice
+from lhcc.targets.cpu.cost import Form
+from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.plan import Plan, View, blocked_view, plan_conv, planar_view, rows_view
+from lhcc.targets.cpu.plan import Plan, View, blocked_view, merge_columns, plan_conv, planar_view, rows_view
+from lhcc.targets.cpu.tiling import Axes, Divisions, cover, divisions
 
 DENSE_MARGIN = 1.03  # leave the dense form only for an estimated gain beyond this
+WORTH_MEASURING = 2.0  # times the best estimate
+UNROLLS, CHAINS = (4, 2, 8, 16), (16, 8)  # what the estimate cannot tell apart, best guess first
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to compute a layer."""
+    """A choice and its estimate."""
 
-    vectors: int
-    depth: int
-    dense: bool
+    choice: Choice
     cycles: float
-    blocks: int  # tiles kept
 
     def __str__(self) -> str:
-        form = "dense" if self.dense else "tiles"
-        return f"{form} of {self.depth} inputs x {self.vectors} vectors: {self.cycles / 1e3:,.0f} kcycles"
+        return f"{self.choice}: {self.cycles / 1e3:,.0f} kcycles"
 
 
-def pack(layer: ConvLayer, machine: Machine, options: Options) -> Packed:
-    return _Packer(layer, machine, options).pack()
+def pack(layer: ConvLayer, machine: Machine, options: Options, choice: Choice | None = None) -> Packed:
+    """`layer` encoded as `choice` says, or as the estimate prefers."""
+    problem = Problem(layer, machine, options)
+    if choice is not None:
+        return problem.pack(choice, (f"as tuned: {choice}",))
+    ranked = problem.best_of_each_form()
+    chosen = ranked[0]
+    dense = next((candidate for candidate in ranked if candidate.choice.dense), chosen)
+    if chosen.cycles * DENSE_MARGIN > dense.cycles:
+        chosen = dense
+    others = [candidate for candidate in ranked if candidate is not chosen][:2]
+    return problem.pack(chosen.choice, (f"chosen {chosen}", *(f"instead of {other}" for other in others)))
 
 
-class _Packer:
+def choices(layer: ConvLayer, machine: Machine, options: Options) -> list[Choice]:
+    """Every choice that is worth measuring, the most promising first; `pack`'s own preference is the very first."""
+    problem = Problem(layer, machine, options)
+    candidates = [candidate for form in problem.forms() for candidate in problem.candidates(form)]
+    candidates.sort(key=lambda candidate: candidate.cycles)
+    limit = candidates[0].cycles * WORTH_MEASURING
+    near = [candidate.choice for candidate in candidates if candidate.cycles <= limit]
+    variants = [
+        replace(choice, unroll=unroll, chains=chains)
+        for chains in CHAINS
+        for unroll in UNROLLS
+        for choice in near
+        if problem.differs(choice, unroll, chains)
+    ]
+    return list(dict.fromkeys([*near, *variants]))
+
+
+class Problem:
+    """One layer on one machine: its geometry, and what each choice about it costs."""
+
     def __init__(self, layer: ConvLayer, machine: Machine, options: Options) -> None:
         self.layer, self.machine, self.options = layer, machine, options
-        self.flat = self._is_flat()
-        self.rows, self.columns = self._lines()
+        self.lanewise = layer.depthwise
+        # few planar channels make short steps: those of a whole kernel row are taken together
+        self.merged = layer.source == "planar" and not layer.transposed and layer.groups == 1
+        self.axes = self._axes()
+        self.source, self.target = self._views()
 
-    def _is_flat(self) -> bool:
-        """A 1x1 convolution sees an image as one row of pixels."""
+    def _axes(self) -> Axes:
         layer = self.layer
+        (height, width), (out_height, out_width) = layer.image[2:], layer.result[2:]
         point = layer.kernel == (1, 1) and layer.strides == (1, 1) and not any(layer.padding)
-        return point and layer.image[2:] == layer.result[2:]
-
-    def _lines(self) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-        layer = self.layer
-        height, width = layer.image[2:]
-        out_height, out_width = layer.result[2:]
-        if self.flat:
+        if point and layer.image[2:] == layer.result[2:]:  # an image is one row of pixels
             pixels = height * width
-            return tuple(conv_lines(1, 1, 1, 1, 0, 1)), tuple(conv_lines(pixels, pixels, 1, 1, 0, 1))
+            return Axes(tuple(conv_lines(1, 1, 1, 1, 0, 1)), tuple(conv_lines(pixels, pixels, 1, 1, 0, 1)))
         lines = transposed_lines if layer.transposed else conv_lines
-        (kh, kw), (sh, sw), (dh, dw) = layer.kernel, layer.strides, layer.dilation
         top, left = layer.padding[:2]
-        return tuple(lines(height, out_height, kh, sh, top, dh)), tuple(lines(width, out_width, kw, sw, left, dw))
+
+        def axis(size: int, out: int, number: int, pad: int) -> tuple[Line, ...]:
+            kernel, stride, dilation = layer.kernel[number], layer.strides[number], layer.dilation[number]
+            return tuple(lines(size, out, kernel, stride, pad, dilation))
+
+        return Axes(axis(height, out_height, 0, top), axis(width, out_width, 1, left))
 
     def _views(self) -> tuple[View, View]:
         layer, block = self.layer, self.machine.block
         (_, inputs, height, width), (_, outputs, out_height, out_width) = layer.image, layer.result
         if layer.source == "rows":
             return rows_view(inputs, width), rows_view(outputs, width)
-        source = planar_view if layer.source == "planar" else None
-        view = source(inputs, height, width) if source else blocked_view(inputs, height, width, block)
-        return view, blocked_view(outputs, out_height, out_width, block)
+        target = blocked_view(outputs, out_height, out_width, block)
+        if layer.source == "planar":
+            return planar_view(inputs, height, width), target
+        return blocked_view(inputs, height, width, block), target
 
-    def pack(self) -> Packed:
-        return self._pack_lanewise() if self.layer.depthwise else self._pack_tiles()
-
-    # ---- depthwise and pooling
-    def _pack_lanewise(self) -> Packed:
-        layer, machine = self.layer, self.machine
-        vectors = machine.vectors()
-        weight = layer.weight
-        if weight is None:
-            weight = np.ones((layer.image[1], 1, *layer.kernel), np.float32)
-        # a tap that is zero for a whole block of channels is skipped
-        encoded = tiles.from_dense(weight, machine.block, 1, keep_all=layer.weight is None)
-        plan = self._plan(encoded, vectors, lanewise=True)
-        encoding = "" if layer.weight is None else "depthwise"
-        return self._packed(plan, encoded, encoding, ("one weight per channel and tap: lanes are channels",))
-
-    # ---- everything else
-    def _pack_tiles(self) -> Packed:
-        layer = self.layer
-        assert layer.weight is not None
-        weight = tiles.ungroup(layer.weight, layer.groups)
-        candidates = sorted(self._candidates(weight), key=lambda candidate: candidate.cycles)
-        dense = next(candidate for candidate in candidates if candidate.dense)
-        best = candidates[0]
-        if self.options.encoding == "dense" or best.cycles * DENSE_MARGIN > dense.cycles:
-            best = dense
-        encoded = tiles.from_dense(weight, self.machine.lanes * best.vectors, best.depth, keep_all=best.dense)
-        plan = self._plan(encoded, best.vectors)
-        shown = [best, *(c for c in candidates if c is not best)][:3]
-        why = (f"chosen {shown[0]}", *(f"instead of {other}" for other in shown[1:]))
-        return self._packed(plan, encoded, "dense" if best.dense else "tiles", why)
+    # ---- what may be chosen
+    def forms(self) -> Iterator[Form]:
+        """The encodings to consider."""
+        if self.lanewise:
+            blocks = -(-self.layer.result[1] // self.machine.block)
+            kept = tuple(self.counts(self.machine.vectors(), 1, self.layer.weight is None).tolist())
+            yield Form(self.machine.vectors(), 1, self.layer.weight is None, kept, blocks, True)
+            return
+        deepest = self._depths()[0]
+        for vectors in self._widths():
+            blocks = -(-self.layer.result[1] // (self.machine.lanes * vectors))
+            for depth in self._depths():
+                # deeper tiles are never worse when every tile is kept
+                if depth == deepest or self.layer.image[1] % deepest:
+                    yield Form(vectors, depth, True, tuple(self.counts(vectors, depth, True).tolist()), blocks)
+                if self.options.encoding != "dense":
+                    yield Form(vectors, depth, False, tuple(self.counts(vectors, depth, False).tolist()), blocks)
 
     def _depths(self) -> list[int]:
         """Input channels per tile: a tile must not straddle blocks of the input's layout."""
-        layer = self.layer
-        channels = layer.image[1]
-        if layer.source == "planar":
+        channels = self.layer.image[1]
+        if self.layer.source == "planar":
             return [channels]
-        limit = self.machine.block
-        if layer.source == "rows":
-            return [d for d in (16, 8, 4, 2, 1) if channels % d == 0]
-        return [d for d in (16, 8, 4, 2, 1) if d <= limit]
+        if self.layer.source == "rows":
+            return [depth for depth in (16, 8, 4, 2, 1) if channels % depth == 0]
+        return [depth for depth in (16, 8, 4, 2, 1) if depth <= self.machine.block]
 
     def _widths(self) -> list[int]:
         """Vectors per tile of outputs: whole blocks of the output's layout only."""
         least = self.machine.vectors()
-        outputs = self.layer.result[1]
-        twice = 2 * least
-        fits = outputs % (twice * self.machine.lanes) == 0 or self.layer.target == "rows"
-        return [least, twice] if fits and self.machine.registers == 32 else [least]
+        fits = self.layer.result[1] % (2 * least * self.machine.lanes) == 0 or self.layer.target == "rows"
+        return [least, 2 * least] if fits and self.machine.registers == 32 else [least]
 
-    def _candidates(self, weight: np.ndarray) -> Iterator[Candidate]:
-        lanes = self.machine.lanes
-        for vectors in self._widths():
-            for depth in self._depths():
-                for dense in (True, False):
-                    if dense and depth != self._depths()[0] and self.layer.image[1] % self._depths()[0] == 0:
-                        continue  # deeper tiles are never worse when every tile is kept
-                    counts = self._counts(weight, lanes * vectors, depth, dense)
-                    yield Candidate(vectors, depth, dense, self._cycles(counts, vectors, depth), int(counts.sum()))
+    def pixels(self, vectors: int) -> int:
+        """Outputs of the largest register tile."""
+        return max(1, self.machine.accumulators(vectors) // vectors)
 
-    @staticmethod
-    def _counts(weight: np.ndarray, block: int, depth: int, dense: bool) -> np.ndarray:
-        """Tiles kept per tap."""
-        outputs, inputs = weight.shape[:2]
-        if dense:
-            return np.full(weight[0, 0].size, -(-outputs // block) * -(-inputs // depth))
-        return tiles.counts(weight, block, depth)
+    def differs(self, choice: Choice, unroll: int, chains: int) -> bool:
+        """Whether these would generate other code than the choice's own."""
+        if self.lanewise:
+            return False
+        small = choice.height * choice.width * choice.vectors * 2 <= choice.chains
+        return (chains == choice.chains or small) and (unroll == choice.unroll or unroll < choice.depth)
 
-    def _cycles(self, counts: np.ndarray, vectors: int, depth: int) -> float:
-        cover_ = self._cover(vectors, depth)
-        blocks = -(-self.layer.result[1] // (self.machine.lanes * vectors))
-        accumulators = self.machine.accumulators(vectors)
-        broadcast = 0.0 if self.machine.lanes == 16 and vectors == 1 else 0.5 / max(1, vectors)
-        total = 0.0
-        prices: dict[tuple[object, ...], float] = {}
-        for tile in cover_:
-            key = (tile.height, tile.width, tile.rects)
-            if key not in prices:
-                pixels = tile.height * tile.width
-                parts = splits(pixels, vectors, depth, accumulators)
-                steps = sum(
-                    (depth * rect_cycles(rect, vectors, parts, broadcast) + 3) * int(count)
-                    for rect, count in zip(tile.rects, counts)
-                )
-                prices[key] = steps + blocks * (pixels * vectors * 1.5 + 30)
-            total += prices[key]
-        return total * self.layer.image[0]
-
-    def _cover(self, vectors: int, depth: int) -> tuple[Tile, ...]:
-        return cover(self.rows, self.columns, vectors, depth, self.machine.accumulators(vectors))
-
-    def _plan(self, encoded: Tiles, vectors: int, lanewise: bool = False) -> Plan:
-        layer = self.layer
-        source, target = self._views()
-        tiles_ = self._cover(vectors, encoded.depth)
-        blocks = encoded.out_blocks
-        image_bytes = 4 * source.image
-        return plan_conv(
-            encoded,
-            self.machine.lanes,
-            vectors,
-            tiles_,
-            source,
-            target,
-            batch=layer.image[0],
-            lanewise=lanewise,
-            activation=layer.activation,
-            residual=layer.residual,
-            threads=self.options.threads,
-            # whichever operand is swept again and again should be the smaller one
-            tile_outer=not lanewise and len(tiles_) * encoded.values.nbytes < blocks * image_bytes,
-            accumulators=self.machine.accumulators(vectors),
-            padded_output=layer.target == "blocked",
-            combine="max" if layer.weight is None else "multiply",
+    def allows(self, choice: Choice) -> bool:
+        """Whether the choice, which may come from a file, is one for this layer."""
+        forms = {(form.vectors, form.depth, form.dense) for form in self.forms()}
+        return (
+            (choice.vectors, choice.depth, choice.dense) in forms
+            and choice.height > 0
+            and choice.width > 0
+            and choice.height * choice.width <= self.pixels(choice.vectors)
+            and choice.unroll in UNROLLS
+            and choice.chains in CHAINS
+            and choice.threads in (1, self.options.threads)
         )
 
-    def _packed(self, plan: Plan, encoded: Tiles, encoding: str, why: tuple[str, ...]) -> Packed:
+    # ---- what it costs
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_]:
+        """Which single input channels hold a non-zero: outputs by vector x input x tap."""
+        weight, lanes = self.layer.weight, self.machine.lanes
+        assert weight is not None
+        outputs = weight.shape[0]
+        nonzero = (tiles.ungroup(weight, 1 if self.lanewise else self.layer.groups) != 0).reshape(outputs, -1)
+        if outputs % lanes:
+            nonzero = np.pad(nonzero, ((0, -outputs % lanes), (0, 0)))
+        taps = self.layer.kernel[0] * self.layer.kernel[1]
+        by_vector: NDArray[np.bool_] = np.logical_or.reduce(nonzero.reshape(-1, lanes, nonzero.shape[1]), axis=1)
+        return by_vector.reshape(len(by_vector), -1, taps)
+
+    def counts(self, vectors: int, depth: int, keep_all: bool) -> NDArray[np.int64]:
+        """Weight tiles kept per tap."""
+        taps = self.layer.kernel[0] * self.layer.kernel[1]
+        if keep_all:
+            inputs = 1 if self.lanewise else self.layer.image[1]
+            blocks = -(-self.layer.result[1] // (self.machine.lanes * vectors)) * -(-inputs // depth)
+            return np.full(taps, blocks)
+        kept = _merged(_merged(self._kept, 0, vectors), 1, depth)
+        total: NDArray[np.int64] = kept.sum(axis=(0, 1))
+        return total
+
+    def estimates(self, form: Form) -> Iterator[tuple[bool, int, Divisions, NDArray[np.float64]]]:
+        """Cycles of every division into register tiles, for each order of the loops and number of threads."""
+        divided = divisions(self.axes, self.pixels(form.vectors))
+        work = cost.cycles(divided, form, self.machine, CHAINS[0])
+        image = 4 * self.source.image
+        orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks)}
+        if not self.lanewise:
+            orders[True] = cost.sweep(form.weight_bytes(self.machine.lanes), divided.tiles)
+        for outer, memory in orders.items():
+            for threads in sorted({1, self.options.threads}):
+                yield outer, threads, divided, cost.shared((work + memory) * self.layer.image[0], threads)
+
+    def candidates(self, form: Form, only_best: bool = False) -> list[Candidate]:
+        """The choices of one encoding, with the default of everything that the estimate does not see."""
+        found = []
+        for outer, threads, divided, total in self.estimates(form):
+            for number in [int(total.argmin())] if only_best else range(len(total)):
+                size = int(divided.heights[number]), int(divided.widths[number])
+                choice = Choice(form.dense, form.vectors, form.depth, *size, outer, threads=threads)
+                found.append(Candidate(choice, float(total[number])))
+        return sorted(found, key=lambda candidate: candidate.cycles)
+
+    def best_of_each_form(self) -> list[Candidate]:
+        best = [self.candidates(form, only_best=True)[0] for form in self.forms()]
+        return sorted(best, key=lambda candidate: candidate.cycles)
+
+    # ---- packing
+    def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
         layer = self.layer
-        constants: tuple[np.ndarray, ...] = (plan.table,)
+        weight = layer.weight
+        if weight is None:
+            weight = np.ones((layer.image[1], 1, *layer.kernel), np.float32)
+        if not self.lanewise:
+            weight = tiles.ungroup(weight, layer.groups)
+        depth = choice.depth
+        if self.merged:
+            weight = merge_columns(weight)
+            depth = weight.shape[1]
+        # of a depthwise layer, a tap that is zero for a whole block of channels is skipped
+        encoded = tiles.from_dense(weight, self.machine.lanes * choice.vectors, depth, keep_all=choice.dense)
+        plan = self._plan(encoded, choice)
+        encoding = "depthwise" if self.lanewise else "dense" if choice.dense else "tiles"
+        constants: tuple[NDArray[np.float32] | NDArray[np.int32], ...] = (plan.table,)
         if layer.weight is not None:
             assert layer.bias is not None
             bias = np.pad(layer.bias, (0, encoded.out_blocks * encoded.lanes - len(layer.bias)))
             weights = plan.weights if plan.weights.size else np.zeros(encoded.lanes, np.float32)
             constants = (weights, bias.astype(np.float32), plan.table)
-        spec = plan.spec
-        shapes = " ".join(f"{s.height}x{s.width}" for s in spec.shapes)
-        order = "tiles outer" if spec.tile_outer else "outputs outer"
-        schedule = f"{shapes} px x {spec.block} lanes, depth {spec.depth}, {order}"
         kept = plan.macs if layer.weight is not None else 0
-        return Packed(spec.to_json(), constants, encoding, encoded.density, layer.macs, kept, schedule, why)
+        return Packed(
+            plan.spec.to_json(),
+            constants,
+            encoding if layer.weight is not None else "",
+            encoded.density,
+            layer.macs,
+            kept,
+            _describe(plan, choice),
+            tuple(why),
+        )
+
+    def _plan(self, encoded: Tiles, choice: Choice) -> Plan:
+        layer = self.layer
+        return plan_conv(
+            encoded,
+            self.machine.lanes,
+            choice.vectors,
+            cover(self.axes, choice.height, choice.width, self.merged),
+            self.source,
+            self.target,
+            batch=layer.image[0],
+            lanewise=self.lanewise,
+            activation=layer.activation,
+            residual=layer.residual,
+            threads=choice.threads,
+            tile_outer=choice.tile_outer,
+            accumulators=choice.chains,
+            padded_output=layer.target == "blocked",
+            combine="max" if layer.weight is None else "multiply",
+            unroll=choice.unroll,
+            merged=self.merged,
+        )
+
+
+def _merged(kept: NDArray[np.bool_], axis: int, count: int) -> NDArray[np.bool_]:
+    """Groups of `count` neighbours along an axis made one: kept if any of them is."""
+    if count == 1:
+        return kept
+    if count % 2 or count >= kept.shape[axis]:
+        assert count >= kept.shape[axis], "groups are halved, or all there is"
+        return np.logical_or.reduce(kept, axis=axis, keepdims=True)
+    kept = np.moveaxis(_merged(kept, axis, count // 2), axis, 0)
+    last = kept[-1:] if len(kept) % 2 else kept[:0]
+    pairs = kept[: len(kept) // 2 * 2]
+    return np.moveaxis(np.concatenate([pairs[::2] | pairs[1::2], last]), 0, axis)
+
+
+def _describe(plan: Plan, choice: Choice) -> str:
+    spec = plan.spec
+    shapes = " ".join(f"{s.height}x{s.width}" for s in spec.shapes)
+    order = "tiles outer" if choice.tile_outer else "outputs outer"
+    return f"{shapes} px x {spec.block} lanes, depth {spec.depth}, {order}"

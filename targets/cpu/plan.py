@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.encodings.tiles import Tiles
-from lhcc.targets.cpu.geometry import Rect, Tile, splits
+from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
+STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches and are asked for ahead of their use
+PREFETCH = 256  # elements ahead
 HEADER = 4  # output blocks, position of the entries, elements between output blocks, position of the starts
 
 
@@ -82,6 +84,9 @@ class ConvSpec:
     bounds_at: int
     combine: str = "multiply"  # or "max": pooling, which has no weights
     unroll: int = 4
+    merged: int = 1  # kernel columns that one step runs through, `merged_step` input elements apart
+    merged_step: int = 0
+    prefetch: int = 0  # how many weights ahead are asked for, one cache line per line consumed
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -90,7 +95,7 @@ class ConvSpec:
     def from_json(cls, text: str) -> ConvSpec:
         fields = json.loads(text)
         fields["shapes"] = tuple(
-            Shape(s["height"], s["width"], s["splits"], tuple((r[0], r[1], r[2], r[3]) for r in s["rects"]))
+            Shape(s["height"], s["width"], s["splits"], tuple(map(tuple, s["rects"])))
             for s in fields["shapes"]
         )
         fields["source"] = View(**fields["source"])
@@ -117,16 +122,18 @@ def _runs(classes: tuple[Rect | None, ...], rects: tuple[Rect, ...]) -> list[lis
     return runs
 
 
-def _area(rect: Rect | None) -> int:
-    return 0 if rect is None else (rect[1] - rect[0]) * (rect[3] - rect[2])
-
-
 @dataclass(frozen=True)
 class Plan:
     spec: ConvSpec
     table: NDArray[np.int32]
     weights: NDArray[np.float32]
     macs: int  # multiply-adds that the kernel executes on real input, padding of blocks included
+
+
+def merge_columns(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(O, I, kh, kw) -> (O, kw * I, kh, 1): one step of the kernel then runs through a whole row of taps."""
+    outputs, inputs, height, width = weight.shape
+    return np.ascontiguousarray(weight.transpose(0, 3, 1, 2).reshape(outputs, width * inputs, height, 1))
 
 
 def plan_conv(
@@ -147,12 +154,19 @@ def plan_conv(
     padded_output: bool = True,
     combine: str = "multiply",
     unroll: int = 4,
+    merged: bool = False,
 ) -> Plan:
-    """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`."""
+    """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`.
+
+    `merged`: the weight's inputs are (kernel column, channel) pairs, see `merge_columns`, and `cover` was made so too.
+    """
     block = lanes * vectors
     assert encoded.lanes == block
     taps = encoded.taps
     kernel_height, kernel_width = encoded.shape[2:]
+    columns = cover[0].column.deltas
+    if merged:
+        kernel_width = 1
 
     shapes: list[tuple[int, int]] = []
     rects: list[list[Rect]] = []
@@ -162,11 +176,8 @@ def plan_conv(
             shapes.append(size)
             rects.append([])
         known = rects[shapes.index(size)]
-        for rect in tile.rects:
-            if rect is not None and rect not in known:
-                known.append(rect)
-    for known in rects:
-        known.sort(key=_area, reverse=True)
+        known += [rect for rect in dict.fromkeys(tile.rects) if rect is not None and rect not in known]
+    # rectangles stay in the order of the taps that need them, which is the order of the weights in memory
 
     # runs: per class of tiles, per sub-rectangle: how many runs, then (first tap, last tap) pairs
     runs: list[int] = []
@@ -187,19 +198,22 @@ def plan_conv(
         table.append([_input_position(tile, source), _output_position(tile, target), shape, class_at[key]])
 
     tap_of, in_block, out_block = encoded.index.T.astype(np.int64)
-    assert source.block % encoded.depth == 0 or source.block <= encoded.depth or encoded.in_blocks == 1
+    assert source.block % encoded.depth == 0 or encoded.in_blocks == 1, "a tile straddles blocks of the input"
     row_delta, column_delta = _deltas(cover, kernel_height, kernel_width)
     tap_offset = row_delta[tap_of // kernel_width] * source.row + column_delta[tap_of % kernel_width] * source.pixel
     channel = in_block * encoded.depth
     entries = channel // source.block * source.plane + channel % source.block * source.channel + tap_offset
+    if merged:
+        assert encoded.in_blocks == 1
+        entries = tap_offset
     if lanewise:  # the index names the output block; its input block is the same
         assert block == source.block
         entries = out_block * source.plane + tap_offset
 
     starts = encoded.starts()
     counts = np.diff(starts, axis=1)  # output block x tap
-    work = np.array([[_area(rect) for rect in tile.rects] for tile in cover], np.int64) @ counts.T  # tile x output block
-    macs = int(work.sum()) * encoded.depth * block * batch
+    work = np.array([[area(rect) for rect in tile.rects] for tile in cover], np.int64) @ counts.T  # tile x output block
+    macs = int(work.sum()) * encoded.depth * block * batch // (len(columns) if merged else 1)
     pixels = np.array([[tile.height * tile.width] for tile in cover], np.int64)
     cost = work * encoded.depth + 24 * pixels + 60
     units = np.repeat(cost[None], batch, axis=0)  # image, tile, output block
@@ -244,6 +258,9 @@ def plan_conv(
         bounds_at=bounds_at,
         combine=combine,
         unroll=unroll,
+        merged=len(columns) if merged else 1,
+        merged_step=((columns[1] or 0) - (columns[0] or 0)) * source.pixel if merged and len(columns) > 1 else 0,
+        prefetch=PREFETCH if encoded.values.nbytes > STREAMED else 0,
     )
     return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
 
@@ -256,7 +273,7 @@ def _deltas(
     rows, columns = np.zeros(kernel_height, np.int64), np.zeros(kernel_width, np.int64)
     for tile in cover:
         for deltas, into in ((tile.row.deltas, rows), (tile.column.deltas, columns)):
-            for tap, delta in enumerate(deltas):
+            for tap, delta in enumerate(deltas[: len(into)]):
                 if delta is not None:
                     into[tap] = delta
     return rows, columns

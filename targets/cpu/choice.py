@@ -1,0 +1,40 @@
+"""What may be chosen about how a layer is computed: the record that the cost model ranks and the tuner measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to compute a convolution, a matrix product or a pooling."""
+
+    dense: bool  # keep every weight tile
+    vectors: int  # of outputs per weight tile
+    depth: int  # input channels per weight tile
+    height: int  # of the largest register tile of output pixels
+    width: int
+    tile_outer: bool  # pixels in the outer loop, output channels in the inner one; else the other way round
+    unroll: int = 4  # input channels per turn of the innermost loop
+    chains: int = 16  # independent sums that a small register tile is given, to hide the latency of multiply-adds
+    threads: int = 1  # that share the layer
+
+    def __str__(self) -> str:
+        form = "dense" if self.dense else "tiles"
+        order = "tiles" if self.tile_outer else "outputs"
+        text = f"{form} of {self.depth} inputs x {self.vectors} vectors, {self.height}x{self.width} px, {order} outer"
+        extra = [f"unroll {self.unroll}"] * (self.unroll != 4) + [f"{self.chains} chains"] * (self.chains != 16)
+        return ", ".join([text, *extra])
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Choice:
+        """Raises ValueError when the values are not those of a choice."""
+        known = {field.name: bool if field.type == "bool" else int for field in fields(cls)}
+        if set(values) != set(known) or any(type(values[name]) is not kind for name, kind in known.items()):
+            raise ValueError(f"{dict(values)} is not a choice")
+        return cls(**values)
