@@ -82,7 +82,8 @@ def piecewise_linear(name: str, max_error: float = 1 / 64, digits: int = 2) -> P
     function = FUNCTIONS[name]
     step = 1 / _SAMPLES_PER_UNIT
     between = step * step * _CURVATURE / 8
-    x = np.arange(-function.reach * _SAMPLES_PER_UNIT, function.reach * _SAMPLES_PER_UNIT + 1) * step
+    count = function.reach * _SAMPLES_PER_UNIT
+    x: Doubles = np.arange(-count, count + 1, dtype=np.float64) * step
     y = function.compute(x)
     start = round(function.left * 2**10) / 2**10
     tolerance = max_error - between

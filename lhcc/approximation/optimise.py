@@ -95,7 +95,7 @@ def _climb(weights: Doubles, ups: _Ladder, downs: _Ladder) -> Doubles:
     )
     start = np.where(down, downs.rungs[0], ups.rungs[0])
     if rungs == 0:
-        return np.where(down, -start, start)
+        return np.asarray(np.where(down, -start, start))
     at = (sizes[:, :, None] / middles).reshape(rows, n * rungs)
     gain_wt = (sizes[:, :, None] * steps).reshape(rows, -1)
     gain_tt = np.broadcast_to(squares, (rows, n, rungs)).reshape(rows, -1)
@@ -109,7 +109,7 @@ def _climb(weights: Doubles, ups: _Ladder, downs: _Ladder) -> Doubles:
     initial = (sizes * start).sum(axis=1) ** 2 / np.maximum((start * start).sum(axis=1), 1e-300)
     climbed &= (np.take_along_axis(score, last[:, None], axis=1) > initial[:, None])[:, :, None]
     outward = start + (climbed * steps).sum(axis=2)
-    return np.where(down, -outward, outward)
+    return np.asarray(np.where(down, -outward, outward))
 
 
 def _tables(ladder: _Ladder, rungs: int) -> tuple[Doubles, Doubles, Doubles]:

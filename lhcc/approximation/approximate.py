@@ -1,0 +1,215 @@
+"""A trained network becomes dyadic: weights, biases, pool coefficients and activations that need only additions and shifts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from lhcc.approximation import calibrate as calibration
+from lhcc.approximation.budget import Budget, Point, choose, descend
+from lhcc.approximation.graph import Graph, Layer
+from lhcc.approximation.report import FunctionRow, LayerRow, Report
+from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
+from lhcc.approximation.weights import Candidate, Per, Scale, candidate
+from lhcc.errors import LhccError, ModelError
+
+LADDER = ("ternary", "two", "half", "digits:2:4", "digits:2:5", "digits:3:6")
+_COEFFICIENT = signed_digit_set(3, 12)
+
+
+@dataclass(frozen=True)
+class Approximated:
+    """The dyadic model as an ONNX ModelProto, and the report; `lhcc.compile` takes it as it is."""
+
+    model: Any
+    report: Report
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        onnx.save(self.model, os.fspath(path))
+
+
+def approximate(
+    model: Any,
+    inputs: Any = None,
+    calibrate: Any = None,
+    *,
+    set: str | Iterable[float] | DyadicSet | None = None,  # noqa: A002 - the word of the command line
+    sets: Sequence[str | Iterable[float] | DyadicSet] = LADDER,
+    scale: Scale = "shift",
+    per: Per | None = None,
+    max_error: float | None = None,
+    max_adds: int | None = None,
+    max_drop: float | None = None,
+    weight_bits: int = 8,
+    bias_bits: int = 16,
+    activation_error: float | None = 1 / 64,
+) -> Approximated:
+    """Rounds every constant of the model to dyadic numbers; with a budget, chooses a set per layer out of `sets`.
+
+    `scale="shift"`: alpha is a power of two per 2-D kernel (or `per` filter, or layer): no multiplication is left.
+    `scale="folded"`: alpha is free, one per filter (or layer), for the target to fold into its requantisation.
+    `calibrate` (an array, (x, labels), or an .npz with x and y) corrects biases and, with free scales, deviations.
+    """
+    if scale not in ("shift", "folded"):
+        raise LhccError(f"scale is 'shift' or 'folded', not '{scale}'")
+    per = per or ("kernel" if scale == "shift" else "filter")
+    if per not in ("kernel", "filter", "layer"):
+        raise LhccError(f"per is 'kernel', 'filter' or 'layer', not '{per}'")
+    if scale == "folded" and per == "kernel":
+        raise LhccError("a free scale per 2-D kernel cannot be folded onward", "use per='filter', or scale='shift'")
+    budget = Budget(max_error, max_adds, max_drop)
+    proto = to_onnx(model, inputs)
+    data = calibration.read_calibration(calibrate, proto)
+    before = Graph(proto)
+    after = Graph(proto)
+    functions = _functions(after, activation_error)
+    layers = after.layers()
+    if not layers:
+        raise ModelError("the model has no layer with constant weights to approximate")
+    ladder = [named_set(s) for s in sets] if budget.any and set is None else [named_set("half" if set is None else set)]
+    tables = _tables(after, layers, ladder, scale, per, weight_bits)
+    work = _Work(before, after, layers, tables, data, bias_bits, scale)
+    path = descend(tables, [layer.positions for layer in layers], work.sensitivities() if len(ladder) > 1 else [1.0] * len(layers))
+    point = choose(path, budget, work.drop if data is not None and data.labels is not None else None)
+    kept = after.reasons + work.apply(point)
+    rows = [_row(after, *entry) for entry in zip(layers, work.chosen(point), strict=True)]
+    report = Report(scale, per, rows, functions, kept, path if len(ladder) > 1 else [], point.drop)
+    return Approximated(after.finished(), report)
+
+
+def to_onnx(model: Any, inputs: Any = None) -> Any:
+    """A ModelProto from a ModelProto, an .onnx path, an nn.Module with inputs, or an ExportedProgram."""
+    if isinstance(model, onnx.ModelProto):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        if not path.exists():
+            raise ModelError(f"there is no model '{path}'")
+        try:
+            return onnx.load(path)
+        except Exception as error:
+            raise ModelError(f"'{path}' is no ONNX model: {error}") from None
+    if not type(model).__module__.startswith("torch") and not hasattr(model, "state_dict"):
+        raise ModelError(f"{type(model).__name__} is no model that can be approximated", "give an ONNX model or its path")
+    import torch
+
+    if isinstance(model, torch.nn.Module):
+        if inputs is None:
+            raise ModelError("an nn.Module needs example inputs", "give inputs=(x,)")
+        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+        tensors = tuple(torch.as_tensor(np.asarray(a)) if not torch.is_tensor(a) else a for a in arguments)
+        exported = torch.onnx.export(model.eval(), tensors, dynamo=True, verbose=False)
+    else:
+        exported = torch.onnx.export(model, dynamo=True, verbose=False)
+    if exported is None:
+        raise ModelError("torch.onnx.export returned nothing for this module")
+    return exported.model_proto
+
+
+def _functions(graph: Graph, activation_error: float | None) -> list[FunctionRow]:
+    rows = [
+        FunctionRow(name, f"average coefficient {exact:.6g}", f"{new:.6g}", abs(exact - new))
+        for name, exact, new in graph.approximate_pools(_coefficient)
+    ]
+    if activation_error is not None:
+        for name, function, line in graph.approximate_activations(activation_error):
+            rows.append(FunctionRow(name, function, f"{len(line.breakpoints) + 1} dyadic lines", line.max_error))
+    return rows
+
+
+def _coefficient(value: float) -> float:
+    """The nearest number of at most three signed digits within twelve bits of the leading one."""
+    unit = 2.0 ** (int(np.frexp(value)[1]) - 12)
+    levels = np.array(_COEFFICIENT.levels) * unit
+    return float(levels[np.argmin(np.abs(levels - value))])
+
+
+def _tables(
+    graph: Graph, layers: Sequence[Layer], ladder: Sequence[DyadicSet], scale: Scale, per: Per, weight_bits: int
+) -> list[list[Candidate]]:
+    tables = []
+    for layer in layers:
+        filters = graph.filters(layer)
+        try:
+            tables.append([candidate(filters, chosen, scale, per, weight_bits) for chosen in ladder])
+        except LhccError as error:
+            raise ModelError(f"layer '{layer.name}': {error.message}", error.hint) from None
+    return tables
+
+
+@dataclass
+class _Work:
+    """Applies choices to the graph under edit, and measures them."""
+
+    before: Graph
+    after: Graph
+    layers: Sequence[Layer]
+    tables: Sequence[Sequence[Candidate]]
+    data: calibration.Calibration | None
+    bias_bits: int
+    scale: Scale
+
+    def __post_init__(self) -> None:
+        self.original = dict(self.after.constants)
+
+    def chosen(self, point: Point) -> list[Candidate]:
+        return [table[k] for table, k in zip(self.tables, point.choice, strict=True)]
+
+    def apply(self, point: Point) -> list[tuple[str, str]]:
+        """Sets weights and biases as chosen, corrected where there is data; the layers that could not be corrected."""
+        self.after.constants = dict(self.original) | {n: a for n, a in self.after.constants.items() if n not in self.original}
+        for layer, choice in zip(self.layers, self.chosen(point), strict=True):
+            self.after.set_filters(layer, choice.filters)
+            bias = layer.bias
+            if bias is not None:
+                self.after.set_array(bias, calibration.round_bias(self.after.constants[bias], self.bias_bits))
+        if self.data is None:
+            return []
+        return calibration.correct(
+            self.before, self.after, list(self.layers), self.data, self.bias_bits, self.scale == "folded"
+        )
+
+    def drop(self, point: Point) -> float:
+        """Accuracy lost by this choice, in points."""
+        assert self.data is not None
+        self.apply(point)
+        return 100 * (calibration.accuracy(self.before.finished(), self.data) - calibration.accuracy(self.after.finished(), self.data))
+
+    def sensitivities(self) -> list[float]:
+        """Per layer, the output's relative error per squared relative weight error; 1 for all where there is no data."""
+        if self.data is None:
+            return [1.0] * len(self.layers)
+        x = self.data.few()
+        reference = calibration.run(self.before.finished(), x)[0]
+        base = calibration.output_error(self.after.finished(), reference, x)
+        found = []
+        for layer, table in zip(self.layers, self.tables, strict=True):
+            worst = max(table, key=lambda c: c.relative_error)
+            self.after.constants = dict(self.original)
+            self.after.set_filters(layer, worst.filters)
+            grown = calibration.output_error(self.after.finished(), reference, x) - base
+            found.append(max(grown, 1e-9) / max(worst.relative_error**2, 1e-12))
+        self.after.constants = dict(self.original)
+        return found
+
+
+def _row(graph: Graph, layer: Layer, choice: Candidate) -> LayerRow:
+    nonzeros = int(np.count_nonzero(choice.filters))
+    before = int(np.prod(choice.filters.shape)) * layer.positions
+    return LayerRow(
+        layer.name,
+        layer.op,
+        choice.chosen.name,
+        choice.additions * layer.positions,
+        before,
+        choice.digits,
+        nonzeros,
+        choice.weight_bits,
+        choice.relative_error,
+    )

@@ -1,0 +1,287 @@
+"""Reads and edits the ONNX graph: its layers with constant weights, batch norms folded into them, smooth activations, pools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, shape_inference
+
+from lhcc.approximation.functions import PiecewiseLinear, piecewise_linear
+from lhcc.errors import ModelError
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_SMOOTH = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Gelu": "gelu", "HardSwish": "hardswish"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node with a constant weight; `positions` counts the outputs that each filter makes per input."""
+
+    name: str
+    op: str
+    node: Any
+    weight: str
+    bias: str | None
+    outputs_last: bool
+    positions: int
+
+
+class Graph:
+    """A model under edit: constants by name, the layers that have weights, and the reasons for those left alone."""
+
+    def __init__(self, model: Any) -> None:
+        self.source = model
+        self.nodes = [_copy(node) for node in model.graph.node]
+        self.outputs = [value.name for value in model.graph.output]
+        self.constants = {t.name: np.asarray(numpy_helper.to_array(t)) for t in model.graph.initializer}
+        self.reasons: list[tuple[str, str]] = []
+        for node in self.nodes:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                self.constants[node.output[0]] = np.asarray(numpy_helper.to_array(node.attribute[0].t))
+        self.nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] not in self.constants]
+        self.fold_batch_norms()
+        self.shapes = self._shapes()
+
+    def set_array(self, name: str, value: NDArray[Any]) -> None:
+        self.constants[name] = np.ascontiguousarray(value, dtype=self.constants[name].dtype)
+
+    def new_constant(self, hint: str, value: NDArray[Any]) -> str:
+        name, k = hint, 0
+        while name in self.constants:
+            name, k = f"{hint}_{k}", k + 1
+        self.constants[name] = value
+        return name
+
+    def users(self, tensor: str) -> list[Any]:
+        return [node for node in self.nodes if tensor in node.input]
+
+    def _only_user(self, tensor: str) -> Any | None:
+        users = self.users(tensor)
+        return users[0] if len(users) == 1 and tensor not in self.outputs else None
+
+    def _shapes(self) -> dict[str, list[int]]:
+        try:
+            inferred = shape_inference.infer_shapes(self.finished())
+        except shape_inference.InferenceError as error:
+            raise ModelError(f"the shapes of the model cannot be inferred: {error}") from None
+        values = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
+        return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+
+    # --- layers
+
+    def layers(self) -> list[Layer]:
+        """Every node whose weight is a constant, in graph order; a weight shared by several nodes counts once."""
+        found: list[Layer] = []
+        for k, node in enumerate(self.nodes):
+            if node.op_type not in _WEIGHTED:
+                continue
+            name = node.name or f"{node.op_type}_{k}"
+            reason = self._refusal(node)
+            if reason is None and any(layer.weight == node.input[1] for layer in found):
+                reason = "its weight is shared with an earlier layer, and follows it"
+            if reason is not None:
+                self.reasons.append((name, reason))
+                continue
+            last = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _attribute(node, "transB", 0))
+            bias = node.input[2] if len(node.input) > 2 and node.input[2] in self.constants else None
+            shape = self.shapes.get(node.output[0], [])
+            spatial = shape[2:] if node.op_type.startswith("Conv") else shape[1:-1]
+            positions = math.prod(max(d, 1) for d in spatial)
+            found.append(Layer(name, node.op_type, node, node.input[1], bias, last, positions))
+        return found
+
+    def _refusal(self, node: Any) -> str | None:
+        if node.input[1] not in self.constants:
+            return "its weight is not a constant"
+        if node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
+            return "grouped transposed convolutions are left alone"
+        if node.op_type == "Gemm" and (_attribute(node, "alpha", 1.0) != 1 or _attribute(node, "beta", 1.0) != 1):
+            return "a Gemm with alpha or beta other than 1 is left alone"
+        if node.op_type == "MatMul" and self.constants[node.input[1]].ndim != 2:
+            return "only matrices are approximated in a MatMul"
+        return None
+
+    def filters(self, layer: Layer) -> NDArray[np.float64]:
+        """The weight as (filters, inputs, taps)."""
+        weight = self.constants[layer.weight].astype(np.float64)
+        if layer.outputs_last or layer.op == "ConvTranspose":
+            weight = weight.swapaxes(0, 1)
+        return weight.reshape(weight.shape[0], weight.shape[1], -1)
+
+    def set_filters(self, layer: Layer, filters: NDArray[np.float64]) -> None:
+        shape = list(self.constants[layer.weight].shape)
+        swapped = layer.outputs_last or layer.op == "ConvTranspose"
+        if swapped:
+            shape[0], shape[1] = shape[1], shape[0]
+        weight = filters.reshape(shape)
+        self.set_array(layer.weight, weight.swapaxes(0, 1) if swapped else weight)
+
+    def bias_of(self, layer: Layer) -> str:
+        """The name of the layer's bias, made if there is none (a MatMul has no place for one and raises)."""
+        if layer.bias is not None:
+            return layer.bias
+        if layer.op == "MatMul":
+            raise ModelError(f"'{layer.name}' is a MatMul and has no bias to correct")
+        outputs = self.filters(layer).shape[0]
+        name = self.new_constant(f"{layer.weight}_bias", np.zeros(outputs, self.constants[layer.weight].dtype))
+        while len(layer.node.input) < 3:
+            layer.node.input.append("")
+        layer.node.input[2] = name
+        return name
+
+    # --- batch norm
+
+    def fold_batch_norms(self) -> None:
+        """conv -> batch norm becomes one conv where nobody else reads the conv; other batch norms stay, with a reason."""
+        for norm in [n for n in self.nodes if n.op_type == "BatchNormalization"]:
+            conv = next((n for n in self.nodes if norm.input[0] in n.output and n.op_type == "Conv"), None)
+            known = all(name in self.constants for name in norm.input[1:5])
+            if conv is None or conv.input[1] not in self.constants or not known or not self._sole(conv, norm):
+                self.reasons.append((norm.name, "this batch norm follows no convolution of its own, so it keeps its scale"))
+                continue
+            gamma, beta, mean, variance = (self.constants[name].astype(np.float64) for name in norm.input[1:5])
+            gain = gamma / np.sqrt(variance + _attribute(norm, "epsilon", 1e-5))
+            weight = self.constants[conv.input[1]].astype(np.float64)
+            had = conv.input[2] if len(conv.input) > 2 and conv.input[2] else None
+            bias = self.constants[had].astype(np.float64) if had else np.zeros(len(gain))
+            shaped = gain.reshape(-1, *([1] * (weight.ndim - 1)))
+            dtype = self.constants[conv.input[1]].dtype
+            folded = self.new_constant(f"{conv.input[1]}_folded", (weight * shaped).astype(dtype))
+            moved = self.new_constant(f"{conv.input[1]}_folded_bias", ((bias - mean) * gain + beta).astype(dtype))
+            data, output = conv.input[0], norm.output[0]
+            del conv.input[:]
+            conv.input.extend([data, folded, moved])
+            conv.output[0] = output
+            self.nodes.remove(norm)
+
+    def _sole(self, conv: Any, norm: Any) -> bool:
+        return self._only_user(conv.output[0]) is norm
+
+    # --- pools and activations
+
+    def approximate_pools(self, coefficient: Any) -> Iterator[tuple[str, float, float]]:
+        """Global averages over an area that is no power of two: a sum and a dyadic coefficient; (name, exact, new)."""
+        for node in list(self.nodes):
+            shape = self.shapes.get(node.input[0], []) if node.input else []
+            if node.op_type not in ("GlobalAveragePool", "AveragePool") or len(shape) != 4:
+                continue
+            window = shape[2:] if node.op_type == "GlobalAveragePool" else list(_attribute(node, "kernel_shape", []))
+            area = math.prod(window)
+            if area < 1 or area & (area - 1) == 0:
+                continue
+            padded = any(_attribute(node, "pads", [0])) and not _attribute(node, "count_include_pad", 0)
+            if padded or _attribute(node, "ceil_mode", 0):
+                self.reasons.append((node.name, "an average over a changing number of pixels keeps its coefficient"))
+                continue
+            new = float(coefficient(1 / area))
+            self._replace_pool(node, shape[1], window, new)
+            yield node.name, 1 / area, new
+
+    def _replace_pool(self, node: Any, channels: int, window: list[int], coefficient: float) -> None:
+        weight = np.full((channels, 1, *window), coefficient, np.float32)
+        name = self.new_constant(f"{node.output[0]}_coefficient", weight)
+        attributes: dict[str, Any] = {"kernel_shape": window, "group": channels}
+        for key in ("strides", "pads", "auto_pad"):
+            value = _attribute(node, key, None)
+            if value is not None and node.op_type == "AveragePool":
+                attributes[key] = value
+        conv = helper.make_node("Conv", [node.input[0], name], list(node.output), name=node.name, **attributes)
+        self._substitute(node, [conv])
+
+    def approximate_activations(self, max_error: float) -> Iterator[tuple[str, str, PiecewiseLinear]]:
+        """Replaces smooth activations by clips, shifts and additions: (node, function, what it became)."""
+        made: dict[str, PiecewiseLinear] = {}
+        for node in list(self.nodes):
+            kind = self._activation(node)
+            if kind is None:
+                continue
+            function, source = kind
+            line = made.setdefault(function, piecewise_linear(function, max_error))
+            self._substitute(node, self._lines(line, source, node.output[0]))
+            yield node.name, function, line
+
+    def _activation(self, node: Any) -> tuple[str, str] | None:
+        if node.op_type in _SMOOTH:
+            reader = self._only_user(node.output[0])
+            if node.op_type == "Sigmoid" and reader is not None and reader.op_type == "Mul" and node.input[0] in reader.input:
+                return None  # half of a silu; its Mul comes later
+            return _SMOOTH[node.op_type], node.input[0]
+        if node.op_type == "HardSigmoid" and abs(_attribute(node, "alpha", 0.2) - 1 / 6) < 1e-6:
+            return "hardsigmoid", node.input[0]
+        if node.op_type == "Mul":
+            for gate, x in (node.input, reversed(node.input)):
+                maker = next((n for n in self.nodes if gate in n.output), None)
+                if maker is not None and maker.op_type == "Sigmoid" and maker.input[0] == x:
+                    return "silu", x
+        return None
+
+    def _lines(self, line: PiecewiseLinear, x: str, out: str) -> list[Any]:
+        """start + sum over k of slope[k] * (clip(x, from, to) - from): only dyadic constants."""
+        def constant(hint: str, value: float) -> str:
+            return self.new_constant(f"{out}_{hint}", np.array(value, np.float32))
+
+        nodes, total = [], constant("start", line.start)
+        ends: list[float | None] = [*line.breakpoints[1:], None]
+        pieces = [(a, b, s) for a, b, s in zip(line.breakpoints, ends, line.slopes, strict=True) if s]
+        for k, (low, high, slope) in enumerate(pieces):
+            names = [f"{out}_{part}{k}" for part in ("clipped", "moved", "scaled", "sum")]
+            bounds = [constant("low", low)] + ([] if high is None else [constant("high", high)])
+            nodes.append(helper.make_node("Clip", [x, *bounds], [names[0]]))
+            nodes.append(helper.make_node("Sub", [names[0], bounds[0]], [names[1]]))
+            nodes.append(helper.make_node("Mul", [names[1], constant("slope", slope)], [names[2]]))
+            last = out if k == len(pieces) - 1 else names[3]
+            nodes.append(helper.make_node("Add", [names[2], total], [last]))
+            total = last
+        for node in nodes:
+            node.name = node.output[0]
+        return nodes
+
+    def _substitute(self, node: Any, by: list[Any]) -> None:
+        at = self.nodes.index(node)
+        self.nodes[at : at + 1] = by
+
+    def _needed(self) -> list[Any]:
+        """The nodes that the outputs depend on; the sigmoid of a replaced silu is not among them."""
+        wanted, kept = set(self.outputs), []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(node.input)
+        return kept[::-1]
+
+    def finished(self, extra_outputs: list[str] | None = None) -> Any:
+        """The model as edited, without constants that nothing reads, checked; `extra_outputs` are shown as well."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.source)
+        graph = model.graph
+        for part in (graph.node, graph.initializer, graph.value_info):
+            del part[:]
+        graph.node.extend(self._needed())
+        read = {name for node in graph.node for name in node.input} | set(self.outputs)
+        graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in self.constants.items() if n in read)
+        inputs = [value for value in graph.input if value.name not in self.constants]
+        del graph.input[:]
+        graph.input.extend(inputs)
+        onnx.checker.check_model(model)
+        for name in extra_outputs or []:
+            graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        return model
+
+
+def _copy(node: Any) -> Any:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default
