@@ -19,6 +19,7 @@ from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.lower_pooling import LowerPooling
 from lhcc.passes.lower_to_dialect import LowerToDialect
 from lhcc.passes.recognise_activations import RecogniseActivations
+from lhcc.passes.remove_dead_channels import RemoveDeadChannels
 from lhcc.targets.base import Options, Pass, Target
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def graph_passes() -> list[Pass]:
         FoldAffine(),
         RecogniseActivations(),
         FuseEpilogue(),
+        RemoveDeadChannels(),
     ]
 
 
@@ -73,7 +75,7 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
         try:
             after = item.run(mod, log)
         except Exception as error:
-            error.add_note(f"in pass {item.name}")
+            _annotate(error, f"in pass {item.name}")
             raise
         log.seconds[item.name] = log.seconds.get(item.name, 0.0) + time.perf_counter() - start
         _dump(after, folder, number, item.name)
@@ -101,5 +103,11 @@ def _well_formed(mod: Any, name: str) -> None:
     try:
         relax.analysis.well_formed(mod)
     except Exception as error:
-        error.add_note(f"the IR after pass {name} is not well formed")
+        _annotate(error, f"the IR after pass {name} is not well formed")
         raise
+
+
+def _annotate(error: Exception, text: str) -> None:
+    """Python 3.10 has no notes on exceptions."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)

@@ -1,12 +1,12 @@
 """Decides for every feature map how it lies in memory, so that a network converts its input once and its output once.
 
-*Blocked* is (N, C/b, H, W, b) with the channels padded to whole blocks of zeros, the form in which kernels read and write
-whole vectors; *planar* is the user's (N, C, H, W).  Convolutions and pooling produce blocked maps; operators that treat
+*Blocked* is (N, C/b, H, W, b) with the channels padded to whole blocks, the form in which kernels read and write whole
+vectors; *planar* is the user's (N, C, H, W).  Convolutions and pooling produce blocked maps; operators that treat
 all elements alike stay in the form of their operands; the rest reads planar.  A convolution of few input channels
 reads its planar input directly.
 
-    y = lhcc.conv2d(x, W, b)              ->  y = lhcc.conv2d(x, W, b, source="planar", block=16)     (N, C/16, H, W, 16)
-    z = relax.nn.softmax(y)               ->  z = relax.nn.softmax(lhcc.from_blocked(y))
+    y = lhcc.conv2d(x, W, b)        ->  y = lhcc.conv2d(x, W, b, source="planar", block=16)     (N, C/16, H, W, 16)
+    z = relax.nn.softmax(y)         ->  z = relax.nn.softmax(lhcc.from_blocked(y))
 """
 
 from __future__ import annotations
@@ -144,8 +144,9 @@ class _Layouts:
         return self._emit_blocked(joined, name, logical)
 
     def _same_form(self, name: str, call: Any) -> Any:
-        logical = shape_of(self.rewriter.original)
-        if len(logical) != 4 or not any(map(self._is_blocked, call.args)) or dtype_of(self.rewriter.original) != "float32":
+        original = self.rewriter.original
+        logical = shape_of(original)
+        if len(logical) != 4 or dtype_of(original) != "float32" or not any(map(self._is_blocked, call.args)):
             return None
         operands = [self._aligned(arg, logical) for arg in call.args]
         if any(operand is None for operand in operands):
@@ -172,8 +173,9 @@ class _Layouts:
             return constant(values.reshape(()))
         if values.ndim > 4:
             return None
-        images, channels, height, width = values.reshape((1,) * (4 - values.ndim) + values.shape).shape
-        values = values.reshape(images, channels, height, width)
+        aligned: tuple[int, ...] = (1,) * (4 - values.ndim) + values.shape
+        images, channels, height, width = aligned
+        values = values.reshape(aligned)
         if channels == 1:
             return constant(values[:, :, :, :, None])
         padded = np.pad(values, ((0, 0), (0, -channels % self.block), (0, 0), (0, 0)))

@@ -49,7 +49,10 @@ def _fold(rewriter: Rewriter, call: Any) -> Any:
     # float64 between: one rounding per weight, as when the framework itself folds
     wide = values.astype(np.float64)
     if operator in ("relax.multiply", "relax.divide"):
-        scale = wide if operator == "relax.multiply" else 1.0 / wide
+        with np.errstate(divide="ignore"):
+            scale = wide if operator == "relax.multiply" else 1.0 / wide
+        if not np.isfinite(scale).all():
+            return rewriter.decline(rewriter.name(left), f"{operator} by zero or infinity")
         scaled = (scaled * scale.reshape(-1, *[1] * (scaled.ndim - 1))).astype(np.float32)
         shifted = (shifted * scale).astype(np.float32)
     else:
@@ -65,4 +68,6 @@ def per_channel(values: NDArray[Any], shape: tuple[int, ...], channel_axis: int)
     aligned = (1,) * (len(shape) - values.ndim) + values.shape
     if len(aligned) != len(shape) or any(n != 1 for axis, n in enumerate(aligned) if axis != channel_axis):
         return None
-    return np.broadcast_to(values.reshape(aligned), (*[1] * channel_axis, shape[channel_axis], *[1] * (len(shape) - channel_axis - 1))).reshape(-1)
+    if aligned[channel_axis] not in (1, shape[channel_axis]):
+        return None  # one channel, spread over several
+    return np.broadcast_to(values.reshape(-1), shape[channel_axis : channel_axis + 1])

@@ -1,4 +1,4 @@
-"""Lowers the operators that have no kernel of ours through TVM: legalised, neighbours fused, loops made parallel and vector.
+"""Lowers the operators that have no kernel of ours through TVM: legalised, fused, loops made parallel and vector.
 
     y = relax.nn.softmax(x)     ->  y = relax.call_tir(softmax, (x,))
 """

@@ -64,10 +64,12 @@ def _max_pool(rewriter: Rewriter, name: str, call: Any) -> Any:
     )
 
 
-def _covered(size: int, out: int, window: int, stride: int, before: int, dilation: int, low: int, high: int) -> NDArray[Any]:
+def _covered(
+    out: int, window: int, stride: int, before: int, dilation: int, low: int, high: int
+) -> NDArray[np.int64]:
     """How many taps of each output's window lie in low .. high of an axis."""
     positions = np.arange(out)[:, None] * stride - before + np.arange(window) * dilation
-    return ((positions >= low) & (positions < high)).sum(axis=1)
+    return np.asarray(((positions >= low) & (positions < high)).sum(axis=1))
 
 
 def _average_pool(rewriter: Rewriter, name: str, call: Any) -> Any:
@@ -81,8 +83,7 @@ def _average_pool(rewriter: Rewriter, name: str, call: Any) -> Any:
     for axis in range(2):
         before, after = padding[axis], padding[axis + 2]
         low, high = (-before, image[axis] + after) if attrs.count_include_pad else (0, image[axis])
-        args = (image[axis], shape[2 + axis], window[axis], strides[axis], before, dilation[axis], low, high)
-        counts.append(_covered(*args))
+        counts.append(_covered(shape[2 + axis], window[axis], strides[axis], before, dilation[axis], low, high))
     divisor = np.outer(counts[0], counts[1]).astype(np.float64)
     if (divisor == 0).any():
         return rewriter.decline(name, "some of its windows hold padding only")

@@ -1,8 +1,8 @@
 """Replaces the weights of every laid-out layer by the encoding that the target's cost model prefers.
 
-    y = lhcc.conv2d(x, W, b)      ->  y = lhcc.tiles(x, kept weights, b, plan)     encoding "tiles", "dense" or "depthwise"
-    y = lhcc.pool2d(x)            ->  y = lhcc.tiles(x, plan)
-    y = lhcc.dense(x, W, b)       ->  y = lhcc.tiles(x, kept weights, b, plan)
+    y = lhcc.conv2d(x, W, b)    ->  y = lhcc.tiles(x, kept weights, b, plan)     encoding "tiles", "dense", "depthwise"
+    y = lhcc.pool2d(x)          ->  y = lhcc.tiles(x, plan)
+    y = lhcc.dense(x, W, b)     ->  y = lhcc.tiles(x, kept weights, b, plan)
 
 Lossless: the same products are summed, minus those with a zero weight.
 """

@@ -97,7 +97,7 @@ def _relu6_of_three_more(rewriter: Rewriter, expr: Any) -> Any:
     if not activation.startswith("clip") or [float(n) for n in activation.split()[1:]] != [0.0, 6.0]:
         return None
     inner = rewriter.value(source)
-    if op_name(inner) != "relax.add" or _scalar(inner.args[1]) != 3.0:
+    if op_name(inner) != "relax.add" or _scalar(inner.args[1]) != 3.0 or shape_of(inner) != shape_of(inner.args[0]):
         return None
     return inner.args[0]
 
@@ -117,7 +117,7 @@ def _product(rewriter: Rewriter, call: Any) -> Any:
 
 
 def _quotient(rewriter: Rewriter, call: Any) -> Any:
-    if _scalar(call.args[1]) != 6.0:
+    if _scalar(call.args[1]) != 6.0 or shape_of(call.args[0]) != shape_of(call):
         return None
     x = _relu6_of_three_more(rewriter, call.args[0])
     if x is not None:

@@ -11,6 +11,8 @@ one type rule serves all of them.
 | lhcc.pool2d | x | maximum over windows |
 | lhcc.global_average | x | mean over height and width |
 | lhcc.to_blocked, lhcc.from_blocked | x | between (N, C, H, W) and (N, C/b, H, W, b), channels padded with zeros |
+| lhcc.widen | x | one shifted copy of a planar map per kernel column |
+| lhcc.elements | widened x, values, bias, table[, residual] | a convolution by single weights |
 | lhcc.tiles | x, weights, bias, plan[, residual] | one of the above, encoded for a kernel |
 """
 
@@ -23,7 +25,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Op
 
-OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "tiles")
+OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "widen", "elements", "tiles")
 
 
 def _infer(call: Any, builder: Any) -> Any:

@@ -41,7 +41,7 @@ def array_of(expr: Expr) -> NDArray[Any] | None:
 
 
 def constant(array: NDArray[Any]) -> Expr:
-    return relax.const(np.ascontiguousarray(array), str(array.dtype))
+    return relax.const(np.asarray(array, order="C"), str(array.dtype))
 
 
 def attributes(call: Expr) -> dict[str, Any]:
@@ -79,7 +79,8 @@ class Rewriter:
         self.definitions: dict[Var, Expr] = {}
         self.remap: dict[Var, Expr] = {}
         self.users: dict[Var, int] = {}
-        self.original: Expr = None
+        self.original: Expr = None  # of the binding that is visited: its value and variable as they were
+        self.variable: Var = None
         self.positions: dict[Var, int] = {}
 
     # ---- what a pass may ask
@@ -117,13 +118,12 @@ class Rewriter:
     # ---- the walk
     def run(self, visit: Visit, finish: Callable[[Expr], Expr] | None = None, typed: bool = True) -> tvm.IRModule:
         """`finish` sees the rewritten output (a variable or a tuple of them) before it is returned.  A pass that
-        changes types under its visitor says `typed=False`: types are then inferred only for what it emits, and
-        `self.original` is the binding's value as it was."""
+        changes types under its visitor says `typed=False`: types are then inferred only for what it emits."""
         main = self.mod["main"]
         counts = _count_uses(main)
         for block in main.body.blocks:
             for binding in block.bindings:
-                self.original = binding.value
+                self.original, self.variable = binding.value, binding.var
                 value = self._substituted(binding.value) if typed else self._substitute(binding.value)
                 replacement = visit(binding.var.name, value)
                 new = value if replacement is None else replacement
@@ -150,14 +150,16 @@ class Rewriter:
             return self.remap.get(expr, expr)
         if isinstance(expr, relax.Call):
             args = [self._substitute(arg) for arg in expr.args]
-            same = all(new is old for new, old in zip(args, expr.args))
+            same = all(new is old for new, old in zip(args, expr.args, strict=True))
             return expr if same else relax.Call(expr.op, args, expr.attrs, expr.ty_args)
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self._substitute(field) for field in expr.fields])
         if isinstance(expr, relax.TupleGetItem):
             source = self._substitute(expr.tuple_value)
             known = self.value(source)
-            return known.fields[expr.index] if isinstance(known, relax.Tuple) else relax.TupleGetItem(source, expr.index)
+            if isinstance(known, relax.Tuple):
+                return known.fields[expr.index]
+            return relax.TupleGetItem(source, expr.index)
         return expr
 
 

@@ -48,6 +48,24 @@ class ConvLayer:
         return 1.0 if self.weight is None else float(np.count_nonzero(self.weight)) / max(1, self.weight.size)
 
 
+def logical_layer(name: str, call: Any) -> ConvLayer:
+    """A convolution of the dialect before its maps are laid out: both are planar."""
+    attrs = attributes(call)
+    weight, bias = array_of(call.args[1]), array_of(call.args[2])
+    assert weight is not None
+    height, width = weight.shape[2:]
+    return ConvLayer(
+        name, "conv2d", weight, bias, (height, width), attrs["groups"], _four(shape_of(call.args[0])),
+        _four(attrs["shape"]), attrs["strides"], attrs["padding"], attrs["dilation"], bool(attrs["transposed"]),
+        "blocked", "blocked", attrs["activation"], attrs["residual"],
+    )  # fmt: skip
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    images, channels, height, width = shape
+    return images, channels, height, width
+
+
 def conv_layer(name: str, call: Any) -> ConvLayer | None:
     """The layer behind a laid-out dialect call; None if the call is no such layer."""
     operator, attrs = op_name(call), attributes(call)

@@ -1,4 +1,4 @@
-"""A slow, obviously right executor of `main`: Relax and dialect operators in float64 numpy, generated kernels as compiled.
+"""A slow, obviously right executor of `main`: operators in float64 numpy, generated kernels as compiled.
 
 Values have the shapes that the IR gives them.  In a blocked map that a dialect operator makes, lanes that hold no
 channel are NaN, so that a result which depends on them shows.

@@ -124,7 +124,7 @@ def _clip(call: Any, x: Array) -> Array:
     return activate(x, f"clip {low!r} {high!r}") if x.dtype.kind == "f" else np.clip(x, low, high).astype(x.dtype)
 
 
-def _geometry(call: Any) -> tuple[Any, ...]:
+def _geometry(call: Any) -> tuple[Any, Any, Any, Any]:
     attrs = call.attrs
     return shape_of(call)[2:], plain(attrs.strides), plain(attrs.padding), plain(attrs.dilation)
 
@@ -207,12 +207,12 @@ RELAX: dict[str, Callable[..., Any]] = {
 def to_blocked(x: Array, block: int, fill: float) -> Array:
     images, channels, height, width = x.shape
     padded = np.pad(x, ((0, 0), (0, -channels % block), (0, 0), (0, 0)), constant_values=fill)
-    return padded.reshape(images, -1, block, height, width).transpose(0, 1, 3, 4, 2)
+    return np.asarray(padded.reshape(images, -1, block, height, width).transpose(0, 1, 3, 4, 2))
 
 
 def from_blocked(x: Array, channels: int) -> Array:
     images, blocks, height, width, block = x.shape
-    return x.transpose(0, 1, 4, 2, 3).reshape(images, blocks * block, height, width)[:, :channels]
+    return np.asarray(x.transpose(0, 1, 4, 2, 3).reshape(images, blocks * block, height, width)[:, :channels])
 
 
 def _logical(x: Array, attrs: dict[str, Any]) -> Array:

@@ -1,4 +1,4 @@
-"""Checks that a pass keeps the function: the module before and after it, run on the same inputs by lhcc.ir.reference."""
+"""Checks that a pass keeps the function: both modules run by lhcc.ir.reference on the same inputs."""
 
 from __future__ import annotations
 

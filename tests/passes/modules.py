@@ -137,7 +137,7 @@ Maker = Callable[["RandomGraph"], "Expr | None"]
 
 
 class RandomGraph:
-    """A seeded small CNN in Relax operators: convolutions of all kinds, pooling, activations, joins, several outputs."""
+    """A seeded small CNN in Relax operators: convolutions of all kinds, pooling, activations, joins."""
 
     def __init__(self, seed: int, zeros: float = 0.0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -195,7 +195,7 @@ class RandomGraph:
             if len(shape) > 1:  # whole channels, too
                 values[self.rng.random(shape[0]) < self.zeros] = 0
                 values[:, self.rng.random(shape[1]) < self.zeros] = 0
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
 
 
 def _channels(g: RandomGraph) -> int:
@@ -285,7 +285,9 @@ def _join(g: RandomGraph) -> Expr | None:
     x = g.pick()
     _, channels, height, width = shape_of(x)
     fitting = [
-        m for m in g.maps if all(a == b or b == 1 for a, b in zip((channels, height, width), shape_of(m)[1:]))
+        m
+        for m in g.maps
+        if all(a == b or b == 1 for a, b in zip((channels, height, width), shape_of(m)[1:], strict=True))
     ]
     if len(fitting) < 2 or g.rng.random() < 0.4:
         fitting.append(g.emit(relax.op.nn.conv2d(x, const(g.weight(channels, channels, 1, 1)))))

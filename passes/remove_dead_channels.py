@@ -1,0 +1,133 @@
+"""Removes channels that nobody reads or that are constant, together with the weights that make and read them.
+
+    y = lhcc.conv2d(x, W, b); z = lhcc.conv2d(y, V, c)
+      V[:, i] == 0:  channel i of y is never used       ->  W, b without row i, V without column i
+      W[i] == 0:     channel i of y is act(b[i])        ->  c + sum(V[:, i]) * act(b[i]), then as above
+
+Both follow activations, pooling, residuals, gates, concat and flattening.  A constant other than zero stays where a
+padded convolution reads it: at the border the padding counts, not the constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+
+from lhcc.ir.channels import Channels, Ids, Layer, reads, rebuild, tap_sums
+from lhcc.ir.constant_channels import ConstantChannels, reads_inside
+from lhcc.ir.log import Log
+from lhcc.ir.tile_cost import LANES, tile_cost
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RemoveDeadChannels:
+    name = "remove_dead_channels"
+
+    def run(self, mod: tvm.IRModule, log: Log) -> tvm.IRModule:
+        channels = Channels(mod)
+        constants = ConstantChannels(mod).values
+        weights = {layer.var: _folded(layer, constants, channels, log) for layer in channels.layers}
+        changed = {var: new for var, new in weights.items() if new is not None}
+        whole = {layer.var: weights[layer.var] or (layer.weight, layer.bias) for layer in channels.layers}
+        alive = _alive(channels, whole)
+        _explain(channels, constants, alive, log)
+        alive = _worthwhile(channels, whole, alive, log)
+        if alive[np.concatenate([*channels.ids.values()])].all() and not changed:
+            return mod
+        everywhere = np.arange(channels.count)
+        takes = {var: channels.taken(var, everywhere, alive) for var in channels.ids}
+        for layer in channels.layers:
+            gone = len(layer.weight) - len(takes[layer.var])
+            if gone:
+                log.add(layer.name, self.name, f"{gone} of {len(layer.weight)} outputs are not needed: removed")
+        return rebuild(mod, log, self.name, takes, changed)
+
+
+def _folded(layer: Layer, constants: dict[Any, Array], channels: Channels, log: Log) -> tuple[Array, Array] | None:
+    """Weight and bias that do not read constant inputs any more; None if there is nothing to fold."""
+    source = constants[layer.source]
+    if layer.depthwise:
+        return None
+    constant = ~np.isnan(source) & reads(layer.weight).any(axis=0)
+    if not reads_inside(layer.call):
+        padded = constant & (source != 0)
+        if padded.any():
+            text = f"{int(padded.sum())} of its inputs are constant, but not zero like the padding: kept"
+            log.add(layer.name, RemoveDeadChannels.name, text)
+        constant &= source == 0
+    if not constant.any():
+        return None
+    bias = layer.bias + tap_sums(layer.weight)[:, constant] @ source[constant]
+    weight = layer.weight.copy()
+    weight[:, constant] = 0
+    return weight, bias.astype(np.float32)
+
+
+def _alive(channels: Channels, weights: dict[Any, tuple[Array, Array]]) -> Mask:
+    """The classes that an output of the network depends on; every map keeps at least one channel."""
+    alive = np.zeros(channels.count, bool)
+    alive[list(channels.fixed)] = True
+    count = -1
+    while count != int(alive.sum()):
+        count = int(alive.sum())
+        for layer in reversed(channels.layers):
+            if not layer.depthwise:
+                needed = alive[channels.ids[layer.var]]
+                alive[channels.ids[layer.source][reads(weights[layer.var][0][needed]).any(axis=0)]] = True
+        for ids in channels.ids.values():
+            if not alive[ids].any():
+                alive[ids[0]] = True
+    return alive
+
+
+def _explain(channels: Channels, constants: dict[Any, Array], alive: Mask, log: Log) -> None:
+    """Says which channels that look dead stay, and why."""
+    for layer in channels.layers:
+        ids = channels.ids[layer.var]
+        stay = ~np.isnan(constants[layer.var]) & alive[ids]
+        reasons = {channels.fixed.get(int(class_), "a layer reads it") for class_ in ids[stay]}
+        if reasons:
+            text = f"{int(stay.sum())} of {len(ids)} outputs are constant but stay: {', '.join(sorted(reasons))}"
+            log.add(layer.name, RemoveDeadChannels.name, text)
+
+
+def _worthwhile(channels: Channels, weights: dict[Any, tuple[Array, Array]], alive: Mask, log: Log) -> Mask:
+    """Removing a channel moves those behind it: where tiles of like zeros would no longer fit, only whole blocks go."""
+    chosen = np.ones(channels.count, bool)
+    for segment in channels.segments():
+        dead = segment[~alive[segment]]
+        if not len(dead):
+            continue
+        layers = [layer for layer in channels.touching(segment) if not layer.depthwise]
+        trials = []
+        for candidate in (dead, _whole_blocks(segment, alive), dead[:0]):
+            trial = chosen.copy()
+            trial[candidate] = False
+            trials.append((_cost(channels, layers, weights, trial), len(dead) - len(candidate), trial))
+        _, kept, chosen = min(trials, key=lambda option: option[:2])
+        if kept:
+            text = f"{kept} unused channels stay: without them the others would fill more tiles"
+            log.add(layers[0].name, RemoveDeadChannels.name, text)
+    return chosen
+
+
+def _whole_blocks(segment: Ids, alive: Mask) -> Ids:
+    """The classes of those blocks of adjacent ones that are dead altogether."""
+    blocks = [segment[start : start + LANES] for start in range(0, len(segment), LANES)]
+    return np.concatenate([segment[:0], *(block for block in blocks if len(block) == LANES and not alive[block].any())])
+
+
+def _cost(channels: Channels, layers: list[Layer], weights: dict[Any, tuple[Array, Array]], alive: Mask) -> float:
+    cost = 0.0
+    for layer in layers:
+        weight = weights[layer.var][0]
+        kept = weight[alive[channels.ids[layer.var]]][:, alive[channels.ids[layer.source]]]
+        cost += tile_cost(kept) * layer.pixels
+    return cost
