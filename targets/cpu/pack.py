@@ -20,10 +20,12 @@ from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.plan import Plan, View, blocked_view, merge_columns, plan_conv, planar_view, rows_view
 from lhcc.targets.cpu.tiling import Axes, Divisions, cover, divisions
+from lhcc.targets.cpu.workload import setting, workload
 
 DENSE_MARGIN = 1.03  # leave the dense form only for an estimated gain beyond this
 WORTH_MEASURING = 2.0  # times the best estimate
-UNROLLS, CHAINS = (4, 2, 8, 16), (16, 8)  # what the estimate cannot tell apart, best guess first
+UNROLLS, CHAINS = (4, 2, 8, 16), (16, 8)  # what the estimate cannot tell apart, best guess first ...
+UNSEEN = 0.005  # ... and how much worse each further guess is taken to be
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,60 @@ class Candidate:
 
 
 def pack(layer: ConvLayer, machine: Machine, options: Options, choice: Choice | None = None) -> Packed:
-    """`layer` encoded as `choice` says, or as the estimate prefers."""
+    """`layer` encoded as `choice` says; without it as the tuning database says, or else as the estimate prefers."""
     problem = Problem(layer, machine, options)
+    why: list[str] = []
+    if choice is None and options.tuning:
+        choice, reason = tuned(problem, options.tuning)
+        why.append(reason)
     if choice is not None:
-        return problem.pack(choice, (f"as tuned: {choice}",))
-    ranked = problem.best_of_each_form()
-    chosen = ranked[0]
-    dense = next((candidate for candidate in ranked if candidate.choice.dense), chosen)
-    if chosen.cycles * DENSE_MARGIN > dense.cycles:
-        chosen = dense
-    others = [candidate for candidate in ranked if candidate is not chosen][:2]
-    return problem.pack(chosen.choice, (f"chosen {chosen}", *(f"instead of {other}" for other in others)))
+        return problem.pack(choice, why or [f"asked for {choice}"])
+    best, *others = preferred(problem)
+    return problem.pack(best.choice, [*why, f"chosen {best}", *(f"instead of {other}" for other in others[:2])])
 
 
-def choices(layer: ConvLayer, machine: Machine, options: Options) -> list[Choice]:
-    """Every choice that is worth measuring, the most promising first; `pack`'s own preference is the very first."""
-    problem = Problem(layer, machine, options)
+def tuned(problem: Problem, path: str) -> tuple[Choice | None, str]:
+    """What the database at `path` knows about a layer, and why nothing else of it is used."""
+    from lhcc.tuning.database import Database, DatabaseError
+
+    database = Database(path)
+    if not database.path.exists():
+        raise DatabaseError(f"the tuning database {path} does not exist", "lhcc tune MODEL --database FILE makes one")
+    match = database.find(workload(problem), setting(problem.machine, problem.options))
+    if match.choice is None:
+        return None, match.reason
+    try:
+        choice = Choice.from_dict(match.choice)
+    except ValueError as error:
+        return None, f"not tuned: {error}"
+    if not problem.allows(choice):
+        return None, f"not tuned: {choice} is impossible for this layer"
+    return choice, f"{match.reason}: {choice}"
+
+
+def preferred(problem: Problem) -> list[Candidate]:
+    """The best choice of each encoding, the estimate's favourite first."""
+    best = problem.best_of_each_form()
+    dense = next((candidate for candidate in best if candidate.choice.dense), best[0])
+    first = dense if best[0].cycles * DENSE_MARGIN > dense.cycles else best[0]
+    return [first, *(candidate for candidate in best if candidate is not first)]
+
+
+def ranked(problem: Problem) -> list[Candidate]:
+    """Every choice that is worth measuring: `pack`'s own first, then the others by their estimate."""
+    first = preferred(problem)[0]
     candidates = [candidate for form in problem.forms() for candidate in problem.candidates(form)]
-    candidates.sort(key=lambda candidate: candidate.cycles)
-    limit = candidates[0].cycles * WORTH_MEASURING
-    near = [candidate.choice for candidate in candidates if candidate.cycles <= limit]
+    limit = min(candidate.cycles for candidate in candidates) * WORTH_MEASURING
+    near = [candidate for candidate in candidates if candidate.cycles <= limit]
     variants = [
-        replace(choice, unroll=unroll, chains=chains)
-        for chains in CHAINS
-        for unroll in UNROLLS
-        for choice in near
-        if problem.differs(choice, unroll, chains)
+        Candidate(replace(c.choice, unroll=unroll, chains=chains), c.cycles * (1 + UNSEEN * (i + j)))
+        for i, chains in enumerate(CHAINS)
+        for j, unroll in enumerate(UNROLLS)
+        for c in near
+        if problem.differs(c.choice, unroll, chains)
     ]
-    return list(dict.fromkeys([*near, *variants]))
+    found = {candidate.choice: candidate for candidate in [first, *sorted(variants, key=lambda c: c.cycles)]}
+    return list(found.values())
 
 
 class Problem:
@@ -143,11 +171,10 @@ class Problem:
         return max(1, self.machine.accumulators(vectors) // vectors)
 
     def differs(self, choice: Choice, unroll: int, chains: int) -> bool:
-        """Whether these would generate other code than the choice's own."""
-        if self.lanewise:
-            return False
+        """Whether these are the choice's own, or would generate other code."""
         small = choice.height * choice.width * choice.vectors * 2 <= choice.chains
-        return (chains == choice.chains or small) and (unroll == choice.unroll or unroll < choice.depth)
+        same_sums = chains == choice.chains or (small and choice.depth > 1)
+        return same_sums and (unroll == choice.unroll or unroll < choice.depth)
 
     def allows(self, choice: Choice) -> bool:
         """Whether the choice, which may come from a file, is one for this layer."""
