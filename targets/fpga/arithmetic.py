@@ -1,0 +1,118 @@
+"""Instructions as netlists: constant matrices become additions of shifted inputs, activations clips and selects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from lhcc.integer import Clip, Instruction, Piecewise, Requantise
+from lhcc.targets.fpga.netlist import Netlist, Term, limited
+
+Bounds = tuple[int | None, int | None]
+Multiply = Callable[[Netlist, Sequence[int], np.ndarray, Sequence[int]], list[int]]
+"""(netlist, inputs, matrix (inputs, outputs), bias) -> one node per output"""
+
+
+def signed_digits(value: int) -> list[tuple[int, int]]:
+    """(shift, sign) of the canonical signed digits of an integer: the fewest powers of two that sum to it."""
+    digits, shift = [], 0
+    while value:
+        if value & 1:
+            sign = 2 - (value & 3)
+            digits.append((shift, sign))
+            value -= sign
+        value >>= 1
+        shift += 1
+    return digits
+
+
+def constant_matrix(net: Netlist, inputs: Sequence[int], matrix: np.ndarray, bias: Sequence[int]) -> list[int]:
+    """Nodes for bias[o] + sum over i of matrix[i, o] * inputs[i], one tree of adders per output, nothing shared."""
+    results = []
+    for column, constant in zip(matrix.T.tolist(), bias, strict=True):
+        terms = [Term(x, s, g) for x, w in zip(inputs, column, strict=True) for s, g in signed_digits(w)]
+        if constant:
+            terms.append(Term(net.const(int(constant))))
+        results.append(net.value(net.total(terms)))
+    return results
+
+
+def scale_up(net: Netlist, a: int, factor: int, plus: int = 0) -> int:
+    """a * factor + plus by signed digits."""
+    terms = [Term(a, s, g) for s, g in signed_digits(factor)]
+    if plus or not terms:
+        terms.append(Term(net.const(plus)))
+    return net.value(net.total(terms))
+
+
+def rounding(steps: Sequence[Instruction], channels: int) -> list[int]:
+    """Per channel the half that the first requantisation adds, so that a layer's bias can carry it for nothing."""
+    for step in steps:
+        if isinstance(step, Requantise) and (step.multiplier == 1).all():
+            return [1 << s - 1 if s > 0 else 0 for s in np.broadcast_to(step.shift, (channels,)).tolist()]
+        if not isinstance(step, Clip):
+            break
+    return [0] * channels
+
+
+def activation(net: Netlist, values: Sequence[int], steps: Sequence[Instruction], rounded: bool = False) -> list[int]:
+    """The elementwise instructions that follow a layer, one node per channel.
+
+    Clips move behind the shift of a requantisation (neither ever falls, so the order is free): they see fewer bits
+    there.  `rounded` says that the values already carry the `rounding` of the steps."""
+    return [_channel(net, a, channel, len(values), steps, rounded) for channel, a in enumerate(values)]
+
+
+def _channel(
+    net: Netlist, a: int, channel: int, channels: int, steps: Sequence[Instruction], rounded: bool
+) -> int:
+    bounds: Bounds = (None, None)
+    for step in steps:
+        if isinstance(step, Clip):
+            bounds = _meet(bounds, (step.low, step.high))
+        elif isinstance(step, Requantise):
+            shift = int(np.broadcast_to(step.shift, (channels,))[channel])
+            multiplier = int(np.broadcast_to(step.multiplier, (channels,))[channel])
+            half = 1 << shift - 1 if shift > 0 else 0
+            already = half if rounded and multiplier == 1 else 0
+            rounded = False
+            a = net.shift(scale_up(net, a, multiplier << max(-shift, 0), half - already), max(shift, 0))
+            low, high = (None if b is None else _round(b, shift, multiplier) for b in bounds)
+            bounds = _meet((low, high), (step.low, step.high))
+        elif isinstance(step, Piecewise):
+            a, bounds = _piecewise(net, net.clip(a, *bounds), step), (None, None)
+        else:
+            raise AssertionError(type(step).__name__)
+    return net.clip(a, *bounds)
+
+
+def _round(value: int, shift: int, multiplier: int) -> int:
+    product = value * multiplier
+    return product << -shift if shift <= 0 else (product + (1 << shift - 1)) >> shift
+
+
+def _meet(first: Bounds, then: Bounds) -> Bounds:
+    """Two clips, one after the other, as one."""
+    low = then[0] if first[0] is None else limited(first[0], *then)
+    high = then[1] if first[1] is None else limited(first[1], *then)
+    return low, high
+
+
+def _piecewise(net: Netlist, a: int, step: Piecewise) -> int:
+    """From the last segment down: each breakpoint selects between what lies above it and what lies below."""
+    node, breakpoints = net.nodes[a], step.breakpoints.tolist()
+    result: int | None = None
+    for k in range(len(breakpoints), -1, -1):
+        start = node.low if k == 0 else max(breakpoints[k - 1], node.low)
+        stop = node.high if k == len(breakpoints) else min(breakpoints[k] - 1, node.high)
+        if start > stop:
+            continue
+        # a is limited to the segment first, so that no width grows beyond what the segment needs
+        value = scale_up(net, net.clip(a, start, stop), int(step.slopes[k]), int(step.offsets[k]))
+        if result is None:
+            result, boundary = value, start
+        else:
+            result, boundary = net.select(net.reaches(a, boundary), result, value), start
+    assert result is not None
+    return result

@@ -1,0 +1,210 @@
+"""The cycle model: what every stage's control does in every clock cycle, without any data; equals the circuit exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, FifoStage, JoinStage, Pipeline, Stage, WindowStage
+
+
+class _Unit:
+    """One stage: `valid` says whether it offers a pixel; `plan` and `clock` mirror its Verilog."""
+
+    def __init__(self, inputs: list[int], output: int) -> None:
+        self.inputs, self.output = inputs, output
+        self.taken = self.sent = 0
+
+    valid = False
+
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        """Whether it takes a pixel from each input, given which inputs offer one."""
+        raise NotImplementedError
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        raise NotImplementedError
+
+
+class _Pipe(_Unit):
+    """A pipeline of fixed length that moves as a whole."""
+
+    def __init__(self, inputs: list[int], output: int, steps: int) -> None:
+        super().__init__(inputs, output)
+        self.bits, self.mask, self.top = 0, (1 << steps + 1) - 1, 1 << steps
+
+    def move(self, first: bool) -> None:
+        self.bits = ((self.bits << 1) | first) & self.mask
+        self.valid = self.bits & self.top != 0
+
+
+class _Window(_Pipe):
+    def __init__(self, stage: WindowStage, inputs: list[int], output: int) -> None:
+        super().__init__(inputs, output, stage.schedule.steps)
+        g = stage.geometry
+        self.pixels, self.lag, self.flush = g.height * g.width, g.lag, g.flush
+        (sy, sx), (last_y, last_x) = g.stride, g.last
+        self.complete = [
+            y % sy == 0 and x % sx == 0 and y <= last_y and x <= last_x
+            for y in range(g.height)
+            for x in range(g.width)
+        ]
+        self._restart()
+
+    def _restart(self) -> None:
+        self.entering, self.position, self.fill = 0, 0, self.lag
+        self.draining, self.drained = False, 0
+
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        return (out_ready or not self.valid) and not self.draining
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        if self.valid and not out_ready:
+            return
+        between = self.flush > 0 and self.entering == 0 and self.fill != self.lag
+        empty = self.draining or (between and not offered)
+        if not (taken or empty):
+            self.move(False)
+            return
+        self.move(self.fill == 0 and self.complete[self.position])
+        if empty and self.drained == self.flush - 1:
+            self._restart()
+            return
+        self.entering = (self.entering + 1) % self.pixels
+        if self.fill:
+            self.fill -= 1
+        else:
+            self.position = (self.position + 1) % self.pixels
+        if empty:
+            self.draining, self.drained = True, self.drained + 1
+
+
+class _Join(_Pipe):
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        return (out_ready or not self.valid) and all(offered)
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        if out_ready or not self.valid:
+            self.move(taken)
+
+
+class _Accumulate(_Pipe):
+    def __init__(self, stage: AccumulateStage, inputs: list[int], output: int) -> None:
+        super().__init__(inputs, output, stage.schedule.steps)
+        self.pixels, self.pixel = stage.inputs[0].pixels, 0
+
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        return out_ready or not self.valid
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        if self.valid and not out_ready:
+            return
+        last = taken and self.pixel == self.pixels - 1
+        if taken:
+            self.pixel = 0 if last else self.pixel + 1
+        self.move(last)
+
+
+class _Fifo(_Unit):
+    def __init__(self, depth: int, inputs: list[int], output: int) -> None:
+        super().__init__(inputs, output)
+        self.depth, self.count, self.highest = depth, 0, 0
+
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        return self.count != self.depth
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        self.count += taken - (self.valid and out_ready)
+        self.highest = max(self.highest, self.count)
+        self.valid = self.count > 0
+
+
+@dataclass
+class Timing:
+    """Cycles are counted from the first one after reset, in which the first pixel is offered."""
+
+    cycles: int
+    """until the last output pixel has been taken"""
+    finished: list[int]
+    """per image, the cycle in which its last output pixel was taken"""
+    busy: dict[str, int] = field(default_factory=dict)
+    """per stage, pixels sent"""
+    stalled: dict[str, int] = field(default_factory=dict)
+    """per stage, cycles in which it offered a pixel and nobody took it"""
+    high_water: dict[str, int] = field(default_factory=dict)
+    """per FIFO, the most pixels that it ever held"""
+
+    @property
+    def interval(self) -> int:
+        """cycles between the last two images"""
+        return self.finished[-1] - self.finished[-2] if len(self.finished) > 1 else self.cycles
+
+
+def _unit(stage: AnyStage, links: dict[str, int], endless: bool) -> _Unit:
+    inputs, output = [links[s.name] for s in stage.inputs], links[stage.output.name]
+    if isinstance(stage, FifoStage):
+        return _Fifo(1 << 62 if endless else stage.depth, inputs, output)
+    if isinstance(stage, WindowStage):
+        return _Window(stage, inputs, output)
+    if isinstance(stage, AccumulateStage):
+        return _Accumulate(stage, inputs, output)
+    assert isinstance(stage, JoinStage) and isinstance(stage, Stage)
+    return _Join(inputs, output, stage.schedule.steps)
+
+
+def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
+    """Plays `images` images back to back, with the outputs always taken; `endless` FIFOs tell how deep they must be."""
+    streams = {s.name: k for k, s in enumerate([*pipeline.inputs, *(s.output for s in pipeline.stages)])}
+    units = [_unit(s, streams, endless) for s in pipeline.stages]
+    count, inputs = len(streams), len(pipeline.inputs)
+    readers: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    for k, u in enumerate(units):
+        for slot, link in enumerate(u.inputs):
+            readers[link].append((k, slot))
+    left = [s.pixels * images for s in pipeline.inputs]
+    sinks = {streams[s.name]: k for k, s in enumerate(pipeline.outputs)}
+    owed = [s.pixels * images for s in pipeline.outputs]
+    per_image = [s.pixels for s in pipeline.outputs]
+    producer = {u.output: u for u in units}
+    finished = [0] * images
+    stalled = [0] * len(units)
+    cycle = 0
+    while any(owed):
+        offer = [left[k] > 0 for k in range(inputs)] + [u.valid for u in units]
+        moved = [False] * count
+        ready_of: list[list[bool]] = [[False] * len(u.inputs) for u in units]
+        seen: list[list[bool]] = [[False] * len(u.inputs) for u in units]
+        for link in range(count - 1, -1, -1):  # readers of a link stand behind it, so they are known already
+            moved[link] = offer[link] and all(ready_of[k][slot] for k, slot in readers[link])
+            for k, slot in readers[link]:
+                others = all(ready_of[j][s] for j, s in readers[link] if (j, s) != (k, slot))
+                seen[k][slot] = offer[link] and others
+            if link >= inputs:
+                u = producer[link]
+                k = link - inputs
+                ready = u.ready([offer[i] for i in u.inputs], moved[link])
+                ready_of[k] = [ready] * len(u.inputs)
+        for k, u in enumerate(units):
+            taken = all(moved[i] for i in u.inputs)
+            if u.valid and not moved[u.output]:
+                stalled[k] += 1
+            u.taken += taken
+            u.sent += moved[u.output]
+            u.clock(taken, seen[k][0], moved[u.output])
+        for k in range(inputs):
+            left[k] -= moved[k]
+        for link, k in sinks.items():
+            if moved[link]:
+                owed[k] -= 1
+                if owed[k] % per_image[k] == 0:
+                    image = images - 1 - owed[k] // per_image[k]
+                    finished[image] = max(finished[image], cycle)
+        cycle += 1
+        if cycle > 1 << 16 and not any(moved) and not any(u.valid for u in units):
+            raise AssertionError("the cycle model stands still")
+    names = [s.name for s in pipeline.stages]
+    return Timing(
+        cycle,
+        finished,
+        dict(zip(names, (u.sent for u in units), strict=True)),
+        dict(zip(names, stalled, strict=True)),
+        {n: u.highest for n, u in zip(names, units, strict=True) if isinstance(u, _Fifo)},
+    )

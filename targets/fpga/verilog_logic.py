@@ -1,0 +1,155 @@
+"""Verilog for a scheduled netlist: wires named by node, a register wherever a value crosses a pipeline step."""
+
+from __future__ import annotations
+
+from lhcc.integer.core import width
+from lhcc.targets.fpga.netlist import Netlist, Node
+from lhcc.targets.fpga.timing import Schedule
+
+
+def literal(value: int, bits: int) -> str:
+    return f"{bits}'h{value & ((1 << bits) - 1):x}"
+
+
+def extend(name: str, bits: int, signed: bool, to: int) -> str:
+    """A vector of `bits` at another width; narrower only where the value is known to fit."""
+    if to == bits:
+        return name
+    if to < bits:
+        return f"{name}[{to - 1}:0]"
+    fill = to - bits
+    return f"{{{{{fill}{{{name}[{bits - 1}]}}}}, {name}}}" if signed else f"{{{fill}'d0, {name}}}"
+
+
+class LogicWriter:
+    """Text of one netlist.  `sources[i]` is the expression of wire i; registers move while `enable` is high."""
+
+    def __init__(self, net: Netlist, plan: Schedule, sources: dict[int, str]) -> None:
+        self.net, self.plan, self.sources = net, plan, sources
+
+    def reference(self, k: int, step: int, bits: int) -> str:
+        """Node k as seen in a step, at a width."""
+        node = self.net.nodes[k]
+        if node.kind == "const":
+            return literal(node.low, bits)
+        return extend(self._name(k, step), node.bits, node.signed, bits)
+
+    def _name(self, k: int, step: int) -> str:
+        late = step - self.plan.step[k]
+        return f"n{k}_d{late}" if late else f"n{k}"
+
+    def _upper(self, k: int, step: int, drop: int, bits: int) -> str:
+        """Node k shifted right by `drop`, at a width."""
+        node = self.net.nodes[k]
+        if drop == 0 or node.kind == "const":
+            return literal(node.low >> drop, bits) if node.kind == "const" else self.reference(k, step, bits)
+        name = self._name(k, step)
+        if drop >= node.bits:
+            return f"{{{bits}{{{name}[{node.bits - 1}]}}}}" if node.signed else literal(0, bits)
+        rest = node.bits - drop
+        if bits <= rest:
+            return f"{name}[{drop + bits - 1}:{drop}]"
+        part = f"{name}[{node.bits - 1}:{drop}]"
+        fill = bits - rest
+        return f"{{{{{fill}{{{name}[{node.bits - 1}]}}}}, {part}}}" if node.signed else f"{{{fill}'d0, {part}}}"
+
+    def _expression(self, k: int, node: Node) -> str:
+        step = self.plan.step[k]
+        match node.kind:
+            case "input":
+                return self.sources[node.data[0]]
+            case "sum" | "difference":
+                return self._addition(node, step)
+            case "shift":
+                return self._upper(node.args[0], step, node.data[0], node.bits)
+            case "clip":
+                return self._clip(node, step)
+            case "max":
+                a, b = node.args
+                x, y, bits = self._compared(a, b, step)
+                return f"{x} > {y} ? {self.reference(a, step, node.bits)} : {self.reference(b, step, node.bits)}"
+            case "reaches":
+                return f"!({self._below(node.args[0], node.data[0], step)})"
+            case _:
+                condition, a, b = node.args
+                then, other = self.reference(a, step, node.bits), self.reference(b, step, node.bits)
+                return f"{self.reference(condition, step, 1)} ? {then} : {other}"
+
+    def _addition(self, node: Node, step: int) -> str:
+        (a, b), (shift_a, shift_b), bits = node.args, node.data, node.bits
+        sign = "+" if node.kind == "sum" else "-"
+        if node.kind == "sum" and shift_a:
+            a, b, shift_a, shift_b = b, a, shift_b, shift_a
+        zero = self.net.nodes[a].kind == "const" and self.net.nodes[a].low == 0
+        if shift_b and shift_b < bits:  # the low bits of a pass by the adder
+            low = self.reference(a, step, shift_b)
+            left, right = self._upper(a, step, shift_b, bits - shift_b), self.reference(b, step, bits - shift_b)
+            high = right if zero and sign == "+" else f"{left} {sign} {right}"
+            return f"{{{high}, {low}}}"
+        if shift_a:
+            left = f"{{{self.reference(a, step, max(bits - shift_a, 1))}, {shift_a}'d0}}"
+            return f"{left} {sign} {self.reference(b, step, bits)}"
+        return f"{self.reference(a, step, bits)} {sign} {self.reference(b, step, bits)}"
+
+    def _compared(self, a: int, b: int, step: int) -> tuple[str, str, int]:
+        x, y = self.net.nodes[a], self.net.nodes[b]
+        bits = width(min(x.low, y.low), max(x.high, y.high))
+        texts = [self.reference(k, step, bits) for k in (a, b)]
+        if min(x.low, y.low) < 0:
+            texts = [f"$signed({t})" for t in texts]
+        return texts[0], texts[1], bits
+
+    def _below(self, a: int, bound: int, step: int) -> str:
+        """a < bound"""
+        node = self.net.nodes[a]
+        if bound > node.high:
+            return "1'b1"
+        if bound <= node.low:
+            return "1'b0"
+        if bound == 0:
+            return f"{self._name(a, step)}[{node.bits - 1}]"
+        return f"{self._signed(a, step)} < {self._constant(a, bound)}"
+
+    def _signed(self, a: int, step: int) -> str:
+        node = self.net.nodes[a]
+        return f"$signed({self._name(a, step)})" if node.signed else self._name(a, step)
+
+    def _constant(self, a: int, value: int) -> str:
+        node = self.net.nodes[a]
+        text = literal(value, node.bits)
+        return f"$signed({text})" if node.signed else text
+
+    def _clip(self, node: Node, step: int) -> str:
+        a, bits = node.args[0], node.bits
+        source = self.net.nodes[a]
+        text = self.reference(a, step, bits)
+        if source.high > node.high:
+            if node.low >= 0 and node.high == (1 << bits) - 1:  # overflow shows in the bits above
+                top = source.bits - 1 - source.signed
+                over = f"|{self._name(a, step)}[{top}:{bits}]"
+            else:
+                over = f"{self._signed(a, step)} > {self._constant(a, node.high)}"
+            text = f"{over} ? {literal(node.high, bits)} : {text}"
+        if source.low < node.low:
+            text = f"{self._below(a, node.low, step)} ? {literal(node.low, bits)} : {text}"
+        return text
+
+    def body(self, enable: str = "advance") -> list[str]:
+        """Declarations and registers of all live nodes."""
+        lines, moves = [], []
+        for k in self.net.live():
+            node = self.net.nodes[k]
+            if node.kind == "const":
+                continue
+            lines.append(f"  wire [{node.bits - 1}:0] n{k} = {self._expression(k, node)};")
+            for late in range(1, self.plan.last_use[k] - self.plan.step[k] + 1):
+                lines.append(f"  reg [{node.bits - 1}:0] n{k}_d{late};")
+                moves.append(f"    n{k}_d{late} <= n{k}{f'_d{late - 1}' if late > 1 else ''};")
+        if moves:
+            lines += [f"  always @(posedge clk) if ({enable}) begin", *moves, "  end"]
+        return lines
+
+    def outputs(self, bits: int) -> str:
+        """All outputs side by side, channel 0 lowest, as they stand in the last step."""
+        last = self.plan.steps - 1
+        return "{" + ", ".join(self.reference(k, last, bits) for k in reversed(self.net.outputs)) + "}"
