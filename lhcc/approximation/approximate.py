@@ -25,10 +25,14 @@ _COEFFICIENT = signed_digit_set(3, 12)
 
 @dataclass(frozen=True)
 class Approximated:
-    """The dyadic model as an ONNX ModelProto, and the report; `lhcc.compile` takes it as it is."""
+    """The dyadic model as an ONNX ModelProto, and the report; `lhcc.compile` takes it as it is.
+
+    `exact_activations` is the same model before its smooth activations became lines: integer programs start from it.
+    """
 
     model: Any
     report: Report
+    exact_activations: Any
 
     def save(self, path: str | os.PathLike[str]) -> None:
         onnx.save(self.model, os.fspath(path))
@@ -68,7 +72,10 @@ def approximate(
     data = calibration.read_calibration(calibrate, proto)
     before = Graph(proto)
     after = Graph(proto)
-    functions = _functions(after, activation_error)
+    functions = [
+        FunctionRow(name, f"average coefficient {exact:.6g}", f"{new:.6g}", abs(exact - new))
+        for name, exact, new in after.approximate_pools(_coefficient)
+    ]
     layers = after.layers()
     if not layers:
         raise ModelError("the model has no layer with constant weights to approximate")
@@ -79,8 +86,16 @@ def approximate(
     point = choose(path, budget, work.drop if data is not None and data.labels is not None else None)
     kept = after.reasons + work.apply(point)
     rows = [_row(after, *entry) for entry in zip(layers, work.chosen(point), strict=True)]
-    report = Report(scale, per, rows, functions, kept, path if len(ladder) > 1 else [], point.drop)
-    return Approximated(after.finished(), report)
+    smooth = after.finished()
+    if activation_error is not None:
+        for name, function, line in after.approximate_activations(activation_error):
+            functions.append(FunctionRow(name, function, f"{len(line.breakpoints) + 1} dyadic lines", line.max_error))
+    final = after.finished()
+    drop = None
+    if data is not None and data.labels is not None:
+        drop = 100 * (calibration.accuracy(proto, data) - calibration.accuracy(final, data))
+    report = Report(scale, per, rows, functions, kept, path if len(ladder) > 1 else [], drop)
+    return Approximated(final, report, smooth)
 
 
 def to_onnx(model: Any, inputs: Any = None) -> Any:
@@ -110,17 +125,6 @@ def to_onnx(model: Any, inputs: Any = None) -> Any:
     if exported is None:
         raise ModelError("torch.onnx.export returned nothing for this module")
     return exported.model_proto
-
-
-def _functions(graph: Graph, activation_error: float | None) -> list[FunctionRow]:
-    rows = [
-        FunctionRow(name, f"average coefficient {exact:.6g}", f"{new:.6g}", abs(exact - new))
-        for name, exact, new in graph.approximate_pools(_coefficient)
-    ]
-    if activation_error is not None:
-        for name, function, line in graph.approximate_activations(activation_error):
-            rows.append(FunctionRow(name, function, f"{len(line.breakpoints) + 1} dyadic lines", line.max_error))
-    return rows
 
 
 def _coefficient(value: float) -> float:

@@ -40,6 +40,7 @@ class Graph:
         self.nodes = [_copy(node) for node in model.graph.node]
         self.outputs = [value.name for value in model.graph.output]
         self.constants = {t.name: np.asarray(numpy_helper.to_array(t)) for t in model.graph.initializer}
+        self.exact: dict[str, NDArray[np.float64]] = {}
         self.reasons: list[tuple[str, str]] = []
         for node in self.nodes:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -108,7 +109,10 @@ class Graph:
         return None
 
     def filters(self, layer: Layer) -> NDArray[np.float64]:
-        """The weight as (filters, inputs, taps)."""
+        """The weight as (filters, inputs, taps); as it was last set, before rounding to the model's type."""
+        exact = self.exact.get(layer.weight)
+        if exact is not None:
+            return exact
         weight = self.constants[layer.weight].astype(np.float64)
         if layer.outputs_last or layer.op == "ConvTranspose":
             weight = weight.swapaxes(0, 1)
@@ -116,6 +120,7 @@ class Graph:
 
     def set_filters(self, layer: Layer, filters: NDArray[np.float64]) -> None:
         shape = list(self.constants[layer.weight].shape)
+        self.exact[layer.weight] = filters
         swapped = layer.outputs_last or layer.op == "ConvTranspose"
         if swapped:
             shape[0], shape[1] = shape[1], shape[0]

@@ -1,0 +1,421 @@
+"""A dyadic, QDQ, QLinear or QONNX model as an integer program; calibration data picks the fractional bits of activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcc.approximation import calibrate as calibration
+from lhcc.approximation import quantised
+from lhcc.approximation.approximate import Approximated, to_onnx
+from lhcc.approximation.functions import piecewise_linear
+from lhcc.approximation.graph import Graph, _attribute
+from lhcc.approximation.quantised import Grid
+from lhcc.errors import UnsupportedOperator
+from lhcc.integer import Builder, Program
+
+_MULTIPLIER_BITS = 24
+_SAME = ("Identity", "Dropout", "Cast", "DequantizeLinear")
+_VECTOR = ("Flatten", "Reshape", "Squeeze")
+_SMOOTH = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Gelu": "gelu", "HardSwish": "hardswish"}
+
+
+def quantise(
+    model: Any,
+    calibrate: Any = None,
+    *,
+    inputs: Any = None,
+    bits: int = 8,
+    accumulator_bits: int = 32,
+    activation_error: float = 1 / 64,
+) -> Program:
+    """The integer program of a model whose weights are integers times a scale per filter.
+
+    Activations get `bits` bits and a power of two as their scale, unless the model carries quantisers of its own.
+    Without calibration data every range comes from interval arithmetic: nothing can ever be clipped, at a loss in precision.
+    """
+    proto = model.exact_activations if isinstance(model, Approximated) else to_onnx(model, inputs)
+    graph = Graph(proto)
+    data = calibration.read_calibration(calibrate, proto)
+    program = _Quantiser(graph, proto, data, bits, activation_error).program()
+    program.check_width(accumulator_bits)
+    return program
+
+
+class _Quantiser:
+    """Walks the nodes in order; `at` says which tensor of the program stands for a tensor of the graph."""
+
+    def __init__(
+        self, graph: Graph, proto: Any, data: calibration.Calibration | None, bits: int, activation_error: float
+    ) -> None:
+        self.graph, self.bits, self.activation_error = graph, bits, activation_error
+        self.known = quantised.constants_of(graph)
+        self.builder = Builder("NCHW")
+        self.at: dict[str, str] = {}
+        self.flattened: dict[str, tuple[int, ...]] = {}
+        self.done: set[str] = set()
+        self.seen = self._observe(data)
+        self.source = calibration._input_of(proto)
+        self.handlers: dict[str, Callable[[Any], None]] = {
+            "Conv": self.conv,
+            "Gemm": self.dense,
+            "MatMul": self.dense,
+            "QLinearConv": self.qlinear_conv,
+            "Relu": self.relu,
+            "Clip": self.clip,
+            "Add": self.add,
+            "Concat": self.concat,
+            "MaxPool": self.max_pool,
+            "AveragePool": self.average_pool,
+            "GlobalAveragePool": self.global_average,
+            "ReduceMean": self.global_average,
+            "QuantizeLinear": self.requantise_as_told,
+            "Quant": self.requantise_as_told,
+            "Mul": self.silu,
+            **dict.fromkeys(_SAME, self.same),
+            **dict.fromkeys(_VECTOR, self.vector),
+            **dict.fromkeys(_SMOOTH, self.smooth),
+        }
+
+    def program(self) -> Program:
+        nodes = [node for node in self.graph.nodes if node.output[0] not in self.known]
+        unknown = sorted({node.op_type for node in nodes} - set(self.handlers))
+        if unknown:
+            raise UnsupportedOperator(f"the integer program has no {', '.join(unknown)}", "compile for the CPU in fp32 instead")
+        self._input()
+        for node in nodes:
+            if node.output[0] not in self.done:
+                self.handlers[node.op_type](node)
+        return self.builder.build(*(self.at[name] for name in self.graph.outputs))
+
+    # --- ranges
+
+    def _observe(self, data: calibration.Calibration | None) -> dict[str, NDArray[np.float32]]:
+        """What every tensor of the float model holds on the calibration data."""
+        if data is None:
+            return {}
+        names = [name for node in self.graph.nodes for name in node.output if name and name not in self.known]
+        names = [name for name in names if name not in self.graph.outputs]
+        shown = self.graph.outputs + names
+        values = dict(zip(shown, calibration.run(self.graph.finished(names), data.few()), strict=True))
+        return values | {"": data.few()}
+
+    def _fraction(self, tensor: str, low: int, high: int) -> int | None:
+        """The fractional bits with the least squared error for what the tensor held, clipping included."""
+        values = self.seen.get(tensor)
+        if values is None:
+            return None
+        sample = values.ravel()[:: max(values.size // 200_000, 1)].astype(np.float64)
+        largest = float(np.abs(sample).max(initial=0))
+        if largest == 0:
+            return 0
+        most = math.floor(math.log2(max(high, 1) / largest)) + 2
+
+        def loss(f: int) -> float:
+            unit = 2.0**-f
+            return float(((np.clip(np.floor(sample / unit + 0.5), low, high) * unit - sample) ** 2).sum())
+
+        return min(range(most, most - 5, -1), key=loss)
+
+    def _input(self) -> None:
+        shape = [d.dim_value for d in self.source.type.tensor_type.shape.dim][1:]
+        values = self.seen.get("")
+        signed = values is None or bool((values < 0).any())
+        low, high = (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if signed else (0, (1 << self.bits) - 1)
+        fraction = self._fraction("", low, high)
+        fraction = self.bits - 1 if fraction is None else fraction
+        order = (shape[1], shape[2], shape[0]) if len(shape) == 3 else tuple(shape)
+        reader = next((n for n in self.graph.nodes if self.source.name in n.input), None)
+        grid = self._grid(reader) if reader is not None and reader.op_type in ("QuantizeLinear", "Quant") else None
+        if grid is None:
+            self.at[self.source.name] = self.builder.input(self.source.name, order, self.bits, fraction, signed)
+            return
+        from lhcc.integer import Input
+
+        low_, high_ = np.asarray(grid.low, dtype=np.int64), np.asarray(grid.high, dtype=np.int64)
+        step = Input(self.source.name, (), order, grid.scale.reshape(()), low_, high_)
+        self.at[self.source.name] = self.builder.append(step)
+        self.at[reader.output[0]] = self.at[self.source.name]
+        self.done.add(reader.output[0])
+
+    # --- requantisation
+
+    def _free_name(self, name: str) -> str:
+        while name in self.builder.types:
+            name += "_"
+        return name
+
+    def _to_grid(self, name: str, x: str, grid: Grid) -> str:
+        """x on the grid: by shifts alone where all scales are powers of two, else by a fixed-point multiplier."""
+        kind = self.builder.types[x]
+        ratio = np.asarray(kind.scale, dtype=np.float64) / grid.scale
+        mantissa, exponent = np.frexp(ratio)
+        name = self._free_name(name)
+        if np.all(mantissa == 0.5):
+            return self.builder.requantise(name, x, 1 - exponent, grid.low, grid.high, 1, grid.scale)
+        width = min(_MULTIPLIER_BITS, 61 - kind.bits)
+        multiplier = np.rint(np.ldexp(mantissa, width)).astype(np.int64)
+        return self.builder.requantise(name, x, width - exponent, grid.low, grid.high, multiplier, grid.scale)
+
+    def _align(self, name: str, x: str) -> str:
+        """x on one scale for all channels, exactly: every channel is shifted left to the finest."""
+        kind = self.builder.types[x]
+        if kind.scale.ndim == 0:
+            return x
+        mantissa, exponent = np.frexp(kind.scale)
+        if np.all(mantissa == 0.5):
+            finest = np.asarray(2.0 ** (int(exponent.min()) - 1))
+            return self.builder.requantise(self._free_name(name), x, exponent.min() - exponent, None, None, 1, finest)
+        return self._to_bits(name, x, 2 * self.bits, None)
+
+    def _to_bits(self, name: str, x: str, bits: int, tensor: str | None, top: float | None = None) -> str:
+        """x at so many bits, unsigned if it is never negative, its scale from the data or else from its interval."""
+        kind = self.builder.types[x]
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if kind.signed else (0, (1 << bits) - 1)
+        fraction = None if tensor is None else self._fraction(tensor, low, high)
+        if fraction is None:
+            reach = float(np.maximum(np.abs(kind.low * kind.scale), np.abs(kind.high * kind.scale)).max())
+            fraction = math.floor(math.log2(high / reach)) if reach > 0 else 0
+        if top is not None:
+            high = min(high, round(top * 2.0**fraction))
+        return self._to_grid(name, x, Grid(np.asarray(2.0**-fraction), low, high))
+
+    def _finish(self, node: Any, x: str) -> None:
+        """Takes in a ReLU that follows alone; rounds to `bits` unless the next step wants the full precision."""
+        tensor, name, top = node.output[0], node.name or node.output[0], None
+        follower = self.graph._only_user(tensor)
+        if follower is not None and follower.op_type in ("Relu", "Clip") and self._is_relu(follower):
+            x = self.builder.relu(self._free_name(follower.name or follower.output[0]), x)
+            top = self._bounds(follower)[1]
+            tensor = follower.output[0]
+            self.done.add(tensor)
+            follower = self.graph._only_user(tensor)
+        if follower is not None and follower.op_type in ("QuantizeLinear", "Quant"):
+            self.at[tensor] = x
+        elif tensor in self.graph.outputs:
+            self.at[tensor] = x
+        elif follower is not None and follower.op_type == "Add" and top is None:
+            self.at[tensor] = self._align(f"{name}.align", x)
+        else:
+            wide = follower is not None and follower.op_type in (*_SMOOTH, "Mul")
+            self.at[tensor] = self._to_bits(f"{name}.round", x, 2 * self.bits if wide else self.bits, tensor, top)
+
+    def _bounds(self, node: Any) -> tuple[float | None, float | None]:
+        if node.op_type == "Relu":
+            return 0.0, None
+        ends = [self.graph.constants.get(name) for name in node.input[1:3]]
+        low, high = (None if e is None else float(np.ravel(e)[0]) for e in (*ends, None, None)[:2])
+        return low, high
+
+    def _is_relu(self, node: Any) -> bool:
+        return self._bounds(node)[0] == 0.0
+
+    # --- linear layers
+
+    def conv(self, node: Any) -> None:
+        weight, scale = quantised.weight_of(self.graph, self.known, node.input[1], 0, node.name)
+        self._convolve(node, self.at[node.input[0]], weight, scale, node.input[2] if len(node.input) > 2 else "")
+
+    def _convolve(self, node: Any, x: str, weight: NDArray[np.int64], scale: NDArray[np.float64], bias: str) -> None:
+        from lhcc.integer import Conv
+
+        kind = self.builder.types[x]
+        strides, dilations = (_attribute(node, key, [1, 1]) for key in ("strides", "dilations"))
+        scale = _merged(scale)
+        step = Conv(
+            self._free_name(node.name or node.output[0]),
+            (x,),
+            weight.transpose(2, 3, 1, 0),
+            self._bias(bias, kind.scale * scale, len(weight)),
+            scale,
+            (strides[0], strides[1]),
+            self._padding(node, weight.shape[2:], strides, dilations, kind.shape),
+            (dilations[0], dilations[1]),
+            _attribute(node, "group", 1),
+        )
+        self._finish(node, self.builder.append(step))
+
+    def _padding(
+        self, node: Any, kernel: Any, strides: Any, dilations: Any, shape: tuple[int, ...]
+    ) -> tuple[int, int, int, int]:
+        auto = _attribute(node, "auto_pad", b"NOTSET").decode()
+        if auto in ("SAME_UPPER", "SAME_LOWER"):
+            total = [
+                max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+                for size, k, s, d in zip(shape[:2], kernel, strides, dilations, strict=False)
+            ]
+            first = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+            return first[0], first[1], total[0] - first[0], total[1] - first[1]
+        pads = _attribute(node, "pads", [0, 0, 0, 0])
+        return pads[0], pads[1], pads[2], pads[3]
+
+    def _bias(self, name: str, scale: NDArray[np.float64], outputs: int) -> NDArray[np.int64]:
+        if not name:
+            return np.zeros(outputs, dtype=np.int64)
+        value = quantised.float_constant(self.graph, self.known, name).ravel()
+        return np.broadcast_to(np.floor(value / scale + 0.5), (outputs,)).astype(np.int64)
+
+    def dense(self, node: Any) -> None:
+        from lhcc.integer import Dense
+
+        axis = 0 if node.op_type == "Gemm" and _attribute(node, "transB", 0) else 1
+        weight, scale = quantised.weight_of(self.graph, self.known, node.input[1], axis, node.name)
+        x = self.at[node.input[0]]
+        image = self.flattened.get(node.input[0])
+        if image is not None:  # the model flattens channels first, the program channels last
+            weight = weight.reshape(len(weight), *image).transpose(0, 2, 3, 1).reshape(len(weight), -1)
+        scale = _merged(scale)
+        name = node.input[2] if len(node.input) > 2 else ""
+        bias = self._bias(name, self.builder.types[x].scale * scale, len(weight))
+        step = Dense(self._free_name(node.name or node.output[0]), (x,), weight.T, bias, scale)
+        self._finish(node, self.builder.append(step))
+
+    def qlinear_conv(self, node: Any) -> None:
+        """x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias: integers in, integers out."""
+        from types import SimpleNamespace
+
+        constants = self.graph.constants
+        weight = constants[node.input[3]].astype(np.int64)
+        weight = weight - constants[node.input[5]].astype(np.int64).reshape(-1, 1, 1, 1)
+        scale = np.broadcast_to(constants[node.input[4]].astype(np.float64).ravel(), (len(weight),))
+        x = self.at[node.input[0]]
+        bias = node.input[8] if len(node.input) > 8 else ""
+        if bias:  # int32 in units of x_scale * w_scale
+            self.graph.constants[bias + ".real"] = constants[bias] * self.builder.types[x].scale * scale
+            bias += ".real"
+        inner = node.output[0] + ".sum"
+        proxy = SimpleNamespace(name=node.name or node.output[0], output=[inner], attribute=node.attribute)
+        self._convolve(proxy, x, weight, scale, bias)
+        told = SimpleNamespace(name=f"{proxy.name}.round", input=["", node.input[6], node.input[7]], output=node.output)
+        self.at[node.output[0]] = self._to_grid(told.name, self.at[inner], quantised.quantize_linear_grid(self.graph, told))
+
+    # --- pointwise
+
+    def _grid(self, node: Any) -> Grid:
+        of = quantised.quant_grid if node.op_type == "Quant" else quantised.quantize_linear_grid
+        return of(self.graph, node)
+
+    def requantise_as_told(self, node: Any) -> None:
+        name = node.name or node.output[0]
+        self.at[node.output[0]] = self._to_grid(name, self.at[node.input[0]], self._grid(node))
+
+    def same(self, node: Any) -> None:
+        self.at[node.output[0]] = self.at[node.input[0]]
+        if node.input[0] in self.flattened:
+            self.flattened[node.output[0]] = self.flattened[node.input[0]]
+
+    def relu(self, node: Any) -> None:
+        name = self._free_name(node.name or node.output[0])
+        self.at[node.output[0]] = self.builder.relu(name, self.at[node.input[0]])
+        self._keep_order(node)
+
+    def clip(self, node: Any) -> None:
+        x = self.at[node.input[0]]
+        scale = self.builder.types[x].scale
+        low, high = (None if end is None else round(end / float(scale)) for end in self._bounds(node))
+        self.at[node.output[0]] = self.builder.clip(self._free_name(node.name or node.output[0]), x, low, high)
+        self._keep_order(node)
+
+    def _keep_order(self, node: Any) -> None:
+        if node.input[0] in self.flattened:
+            self.flattened[node.output[0]] = self.flattened[node.input[0]]
+
+    def add(self, node: Any) -> None:
+        a, b = (self._align(f"{self.at[name]}.align", self.at[name]) for name in node.input)
+        name = self._free_name(node.name or node.output[0])
+        types = [self.builder.types[x] for x in (a, b)]
+        if any(kind.fraction is None for kind in types):
+            finer = min(float(kind.scale) for kind in types)
+            grid = Grid(np.asarray(finer), -(1 << 2 * self.bits), 1 << 2 * self.bits)
+            a, b = (self._to_grid(f"{name}.{side}", x, grid) for side, x in (("a", a), ("b", b)))
+        self._finish(node, self.builder.add(name, a, b))
+
+    def silu(self, node: Any) -> None:
+        found = self.graph._activation(node)
+        if found is None:
+            raise UnsupportedOperator(f"'{node.name}' multiplies two activations", "only x * sigmoid(x) has an integer form")
+        self._piecewise(node, found[0], found[1])
+
+    def smooth(self, node: Any) -> None:
+        reader = self.graph._only_user(node.output[0])
+        if reader is not None and reader.op_type == "Mul" and node.op_type == "Sigmoid" and self.graph._activation(reader):
+            return
+        self._piecewise(node, _SMOOTH[node.op_type], node.input[0])
+
+    def _piecewise(self, node: Any, function: str, source: str) -> None:
+        """Breakpoints in units of x, slopes on one power of two, offsets on the product of both."""
+        line = piecewise_linear(function, self.activation_error)
+        x = self.at[source]
+        unit = float(self.builder.types[x].scale)
+        slopes = np.array([0.0, *line.slopes])
+        fraction = next(f for f in range(32) if np.array_equal(slopes * 2.0**f, np.rint(slopes * 2.0**f)))
+        breaks = np.ceil(np.array(line.breakpoints) / unit).astype(np.int64)
+        offsets = np.array([line.start, *(v - s * b for v, s, b in zip(line.values, line.slopes, line.breakpoints, strict=True))])
+        keep = np.concatenate([np.diff(breaks) > 0, [True]])  # breakpoints that fall together leave the last segment
+        index = np.concatenate([[0], 1 + np.flatnonzero(keep)])
+        whole = np.floor(offsets / (unit * 2.0**-fraction) + 0.5)
+        name = self._free_name(node.name or node.output[0])
+        integers = np.rint(slopes * 2.0**fraction)
+        self._finish(node, self.builder.piecewise(name, x, breaks[keep], integers[index], whole[index], fraction))
+
+    # --- shape and pools
+
+    def concat(self, node: Any) -> None:
+        names = [self.at[name] for name in node.input]
+        finest = min(float(self.builder.types[x].scale.min()) for x in names)
+        grid = Grid(np.asarray(finest), -(1 << 30), 1 << 30)
+        aligned = [
+            x if float(self.builder.types[x].scale.max()) == finest else self._to_grid(f"{x}.align", x, grid) for x in names
+        ]
+        self.at[node.output[0]] = self.builder.concat(self._free_name(node.name or node.output[0]), *aligned)
+
+    def max_pool(self, node: Any) -> None:
+        if _attribute(node, "ceil_mode", 0) or any(d != 1 for d in _attribute(node, "dilations", [1])):
+            raise UnsupportedOperator(f"'{node.name}': max pooling with ceil_mode or dilations has no integer form")
+        self.at[node.output[0]] = self.builder.max_pool(self._free_name(node.name), self.at[node.input[0]], *self._window(node))
+
+    def _window(self, node: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+        kernel, strides = _attribute(node, "kernel_shape", [1, 1]), _attribute(node, "strides", [1, 1])
+        shape = self.builder.types[self.at[node.input[0]]].shape
+        return (kernel[0], kernel[1]), (strides[0], strides[1]), self._padding(node, kernel, strides, [1, 1], shape)
+
+    def average_pool(self, node: Any) -> None:
+        kernel, stride, padding = self._window(node)
+        if any(padding) and not _attribute(node, "count_include_pad", 0):
+            raise UnsupportedOperator(f"'{node.name}' averages over a changing number of pixels")
+        summed = self.builder.sum_pool(self._free_name(node.name), self.at[node.input[0]], kernel, stride, padding)
+        self._finish(node, summed)
+
+    def global_average(self, node: Any) -> None:
+        x, name = self.at[node.input[0]], node.name or node.output[0]
+        total = self.builder.global_sum(self._free_name(name), x)
+        if node.op_type == "ReduceMean":
+            axes = _attribute(node, "axes", None) or self.graph.constants[node.input[1]].tolist()
+            rank = len(self.builder.types[x].shape) + 1
+            if sorted(a % rank for a in axes) != [2, 3]:
+                raise UnsupportedOperator(f"'{name}' averages over axes {axes}, not over the image")
+            if not _attribute(node, "keepdims", 1):
+                total = self.builder.flatten(self._free_name(f"{name}.flat"), total)
+        self._finish(node, total)
+
+    def vector(self, node: Any) -> None:
+        x = self.at[node.input[0]]
+        shape = self.builder.types[x].shape
+        if len(shape) == 1:
+            return self.same(node)
+        made = self.graph.shapes.get(node.output[0], [])
+        if len(made) != 2:
+            raise UnsupportedOperator(f"'{node.name}' reshapes an image to {made}, not to a vector")
+        self.at[node.output[0]] = self.builder.flatten(self._free_name(node.name or node.output[0]), x)
+        if shape[0] * shape[1] > 1:
+            self.flattened[node.output[0]] = (shape[2], shape[0], shape[1])
+        return None
+
+
+def _merged(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One scale where all filters agree, else one per filter."""
+    return np.asarray(scale[0]) if np.all(scale == scale[0]) else np.asarray(scale)
