@@ -6,14 +6,13 @@ caller keeps them.  `bind` takes the constants and temporaries, once, and return
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import DataType, relax
 from tvm_ffi import Shape
 
+from lhcc.runtime.files import scratch
 from lhcc.runtime.memory import Lifetime, plan
 from lhcc.runtime.program import Placement
 from lhcc.runtime.steps import Buffer, Ref, Steps
@@ -121,11 +120,7 @@ class _Emitter:
 
 def _serialise(executable: Any) -> bytes:
     """TVM offers its serialised form only as a file."""
-    descriptor, path = tempfile.mkstemp(suffix=".vm")
-    os.close(descriptor)
-    try:
-        executable.write_to_file(path, "")
-        with open(path, "rb") as file:
-            return file.read()
-    finally:
-        os.unlink(path)
+    with scratch() as folder:
+        path = folder / "main.vm"
+        executable.write_to_file(str(path), "")
+        return path.read_bytes()

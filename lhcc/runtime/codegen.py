@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from tvm.target import Target
 from lhcc.errors import ToolMissing
 from lhcc.ir import tir_pipeline
 from lhcc.report.progress import report
+from lhcc.runtime.files import scratch
 from lhcc.runtime.machine import host_arch, needed
 from lhcc.runtime.program import Machine
 
@@ -29,13 +29,13 @@ def compile_kernels(
 ) -> bytes:
     """A shared library that holds each PrimFunc of `kernels` under its name."""
     jobs = jobs or os.cpu_count() or 1
-    names = sorted(kernels, key=lambda name: -len(str(name)))
+    names = sorted(kernels)
     count = 1 if jobs == 1 else max(1, min(len(names), jobs * GROUPS_PER_JOB))
     groups = [names[i::count] for i in range(count)]
-    with tempfile.TemporaryDirectory(prefix="lhcc-") as folder:
+    with scratch() as folder:
 
         def compile_group(number: int) -> Path:
-            path = Path(folder) / f"kernels{number}.o"
+            path = folder / f"kernels{number}.o"
             module = IRModule({name: kernels[name].with_attr("global_symbol", name) for name in groups[number]})
             with transform.PassContext(opt_level=3, config={**CONFIG, **(pass_config or {})}):
                 tirx.build(module, target, pipeline=tir_pipeline.NAME).write_to_file(str(path))
@@ -46,7 +46,7 @@ def compile_kernels(
         for path in _each(compile_group, count, jobs):
             objects.append(path)
             report("compiling kernels", len(objects), count)
-        return link(objects, arch_of(target), Path(folder) / "kernels.so")
+        return link(objects, arch_of(target), folder / "kernels.so")
 
 
 def _each(work: Callable[[int], Path], count: int, jobs: int) -> Iterator[Path]:

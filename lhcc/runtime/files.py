@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import BinaryIO
 from lhcc.errors import LhccError
 
 ELSEWHERE = "choose another place for the output"
+SCRATCH = 64 << 20
 
 
 class OutputError(LhccError):
@@ -39,6 +42,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for intermediate files, in memory where the system offers it, which vanishes after the block.
+
+    LLVM ends the whole process when it cannot write, so a folder without room is refused before.
+    """
+    places = [Path(place) for place in ("/dev/shm", tempfile.gettempdir()) if os.access(place, os.W_OK)]
+    roomy = [place for place in places if shutil.disk_usage(place).free >= SCRATCH]
+    if not roomy:
+        raise OutputError(f"no place for intermediate files: {SCRATCH >> 20} MiB are needed", "set TMPDIR")
+    with tempfile.TemporaryDirectory(prefix=f"lhcc-{os.getpid()}-", dir=roomy[0]) as folder:
+        yield Path(folder)
 
 
 def writable(path: str | os.PathLike[str]) -> None:

@@ -49,3 +49,29 @@ def expected(small_onnx: Path, small_input: np.ndarray[Any, Any]) -> np.ndarray[
 
     result: np.ndarray[Any, Any] = ReferenceEvaluator(str(small_onnx)).run(None, {"x": small_input})[0]
     return result
+
+
+@pytest.fixture(scope="session")
+def big_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One convolution with more than a megabyte of weights, and some more to compile."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(2)
+    nodes, weights, tensor = [], [], "x"
+    for number, outputs in enumerate((128, 256, 64, 32, 48)):
+        inputs = 128 if number == 0 else weights[-1].dims[0]
+        value = rng.standard_normal((outputs, inputs, 3, 3)).astype("float32")
+        weights.append(numpy_helper.from_array(value, f"w{number}"))
+        nodes.append(helper.make_node("Conv", [tensor, f"w{number}"], [f"t{number}"], pads=[1, 1, 1, 1]))
+        tensor = f"t{number}"
+    graph = helper.make_graph(
+        nodes,
+        "big",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 128, 8, 8])],
+        [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, 48, 8, 8])],
+        weights,
+    )
+    path = tmp_path_factory.mktemp("onnx") / "big.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path

@@ -94,33 +94,40 @@ def test_outputs_that_cannot_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up(small_onnx: Path, tmp_path: Path) -> None:
-    """A file size limit stands for the full disk: the write fails in the same way."""
-    command = f"ulimit -f 4; exec {sys.executable} -m lhcc compile {small_onnx} -o {tmp_path}/model.lhcc"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": "/dev/shm"}
+def test_a_disk_that_fills_up(big_onnx: Path, tmp_path: Path) -> None:
+    """A file size limit below the size of the weights stands for the full disk: the write fails in the same way."""
+    command = f"ulimit -f 512; exec {sys.executable} -m lhcc compile {big_onnx} -o {tmp_path}/model.lhcc"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr and "File too large" in done.stderr
+    assert "cannot write" in done.stderr and "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
+def test_no_room_for_intermediate_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lhcc.runtime import files
+
+    monkeypatch.setattr(files, "SCRATCH", 1 << 62)
+    with pytest.raises(files.OutputError, match="no place for intermediate files"), files.scratch():
+        pytest.fail("there cannot be that much room")
+
+
 @pytest.mark.parametrize("delay", [0.3, 1.0, 2.0])
-def test_an_interrupt_during_compile(small_onnx: Path, tmp_path: Path, delay: float) -> None:
-    command = [sys.executable, "-m", "lhcc", "compile", str(small_onnx), "-o", str(tmp_path / "model.lhcc")]
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+def test_an_interrupt_during_compile(big_onnx: Path, tmp_path: Path, delay: float) -> None:
+    command = [sys.executable, "-m", "lhcc", "compile", str(big_onnx), "-o", str(tmp_path / "model.lhcc")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     if process.returncode == 0:  # it had finished
-        assert (tmp_path / "model.lhcc").exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["model.lhcc"]
         return
     assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert list(tmp_path.iterdir()) == [temporary]
-    assert list(temporary.iterdir()) == []
+    assert errors == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+    assert list(Path("/dev/shm").glob(f"lhcc-{process.pid}-*")) == []
 
 
 def test_a_bug_keeps_its_traceback(small_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
