@@ -1,6 +1,6 @@
-"""Gives convolutions whose zeros follow no block the elements encoding, where the target estimates that it is faster.
+"""Gives convolutions whose zeros follow no block another encoding: patterns of kernels, or single elements, where the target estimates that it is faster.
 
-    y = lhcc.conv2d(x, W, b)      ->  y = lhcc.elements(lhcc.widen(x), non-zeros, b, table)     both maps planar
+    y = lhcc.conv2d(x, W, b)      ->  y = lhcc.wide_conv2d(lhcc.widen(x), non-zeros, b, table)     both maps planar
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Widened:
     wide: tuple[int, ...]
     spec: str
     constants: tuple[Any, ...]
+    encoding: str
     density: float
     macs: int
     macs_kept: int
@@ -47,11 +48,11 @@ class EncodeElements:
                 return rewriter.decline(name, found) if found else None
             wide = rewriter.emit(dialect.call("widen", [value.args[0]], found.wide, spec=found.spec), name)
             return dialect.call(
-                "elements",
+                "wide_conv2d",
                 [wide, *map(constant, found.constants), *value.args[3:]],
                 shape_of(value),
                 op="conv2d",
-                encoding="elements",
+                encoding=found.encoding,
                 density=found.density,
                 macs=found.macs,
                 macs_kept=found.macs_kept,

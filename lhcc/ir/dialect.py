@@ -12,7 +12,7 @@ one type rule serves all of them.
 | lhcc.global_average | x | mean over height and width |
 | lhcc.to_blocked, lhcc.from_blocked | x | between (N, C, H, W) and (N, C/b, H, W, b), channels padded with zeros |
 | lhcc.widen | x | one shifted copy of a planar map per kernel column |
-| lhcc.elements | widened x, values, bias, table[, residual] | a convolution by single weights |
+| lhcc.wide_conv2d | widened x, values, bias, table[, residual] | a convolution by single weights or patterns |
 | lhcc.tiles | x, weights, bias, plan[, residual] | one of the above, encoded for a kernel |
 """
 
@@ -25,7 +25,7 @@ import tvm
 from tvm import relax
 from tvm.ir import Op
 
-OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "widen", "elements", "tiles")
+OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "widen", "wide_conv2d", "tiles")
 
 
 def _infer(call: Any, builder: Any) -> Any:

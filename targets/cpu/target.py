@@ -8,16 +8,21 @@ from functools import partial
 from typing import Any
 
 from lhcc.passes.choose_layouts import ChooseLayouts
+from lhcc.passes.encode_elements import EncodeElements
 from lhcc.passes.lower_generic import LowerGeneric
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.targets.base import Options, Pass
 from lhcc.targets.cpu import machine, maps
 from lhcc.targets.cpu.conv import conv_kernel
+from lhcc.targets.cpu.elements import ElementsKernel
+from lhcc.targets.cpu.encode import encode
 from lhcc.targets.cpu.generic import schedule
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import pack
+from lhcc.targets.cpu.patterns import PatternsKernel
 from lhcc.targets.cpu.plan import ConvSpec
+from lhcc.targets.cpu.wide import WideSpec, widen
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,11 @@ class CpuTarget:
         return self.machine.tvm_target()
 
     def layout_passes(self, options: Options) -> list[Pass]:
-        return [ChooseLayouts(self.machine.block), PackTiles(partial(pack, machine=self.machine, options=options))]
+        return [
+            EncodeElements(partial(encode, machine=self.machine, options=options)),
+            ChooseLayouts(self.machine.block),
+            PackTiles(partial(pack, machine=self.machine, options=options)),
+        ]
 
     def lowering_passes(self, options: Options) -> list[Pass]:
         return [
@@ -43,6 +52,11 @@ class CpuTarget:
         lanes, threads = self.machine.lanes, options.threads
         if operator == "lhcc.tiles":
             return conv_kernel(ConvSpec.from_json(attrs["spec"]), len(shapes[0]), len(attrs["shape"]))
+        if operator == "lhcc.widen":
+            return widen(WideSpec.from_json(attrs["spec"]), shapes[0])
+        if operator == "lhcc.wide_conv2d":
+            spec = WideSpec.from_json(attrs["spec"])
+            return {"elements": ElementsKernel, "patterns": PatternsKernel}[spec.form](spec, attrs["shape"]).build()
         if operator == "lhcc.to_blocked":
             return maps.to_blocked(shapes[0], self.machine.block, threads)
         if operator == "lhcc.from_blocked":

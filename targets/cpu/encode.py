@@ -1,0 +1,62 @@
+"""Decides between blocks of weights, patterns of kernels and single weights, by the estimates of all three."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lhcc.encodings.tiles import ungroup
+from lhcc.ir.layer import ConvLayer
+from lhcc.passes.encode_elements import Widened
+from lhcc.targets.base import Options
+from lhcc.targets.cpu import elements, patterns
+from lhcc.targets.cpu.machine import Machine
+from lhcc.targets.cpu.pack import Problem, preferred
+from lhcc.targets.cpu.wide import WideSpec
+
+MARGIN = 1.15  # single weights must promise this much: changing layouts at both ends also costs
+DENSE = 0.7  # above this share of non-zeros nothing is gained
+
+
+def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | str:
+    """The layer by patterns or single weights, or why not; "" where nobody would expect it."""
+    if options.encoding == "dense" or layer.weight is None or layer.density > DENSE or layer.depthwise:
+        return ""
+    weight = ungroup(layer.weight, layer.groups)
+    spec = elements.make_spec(layer, machine, options.threads)
+    if spec is None:
+        return "single weights: this geometry has no such kernel"
+    estimate, encoded = elements.estimate(weight, spec), None
+    by_pattern = patterns.make_spec(layer, machine, options.threads)
+    if by_pattern is not None:
+        found = patterns.encode(weight, by_pattern)
+        if found is not None and patterns.estimate(found, by_pattern) < estimate:
+            spec, encoded = replace(by_pattern, taps=found.taps), found
+            estimate = patterns.estimate(found, by_pattern)
+    images, channels, columns, rows, width = spec.wide
+    estimate = images * (estimate + 2 * channels * columns * rows * width / spec.lanes)
+    blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
+    if estimate * MARGIN > blocks.cycles:
+        return f"blocks are cheaper than {spec.form}: {estimate / 1e3:,.0f} kcycles against {blocks}"
+    made: Any = elements.encode(weight, spec) if encoded is None else encoded
+    return _widened(layer, spec, made)
+
+
+def _widened(layer: ConvLayer, spec: WideSpec, encoded: Any) -> Widened:
+    tables = {"elements": elements.tables, "patterns": patterns.tables}[spec.form](encoded, spec)
+    table = np.concatenate([spec.tile_table().reshape(-1), tables]).astype(np.int32)
+    values = encoded.values if encoded.values.size else np.zeros(1, np.float32)
+    pixels = spec.result[0] * spec.result[2] * spec.result[3]
+    near = f"{spec.near} {'inputs' if spec.form == 'elements' else 'outputs'} at a time"
+    return Widened(
+        spec.wide,
+        spec.to_json(),
+        (values, layer.bias, table),
+        spec.form,
+        encoded.density,
+        layer.macs,
+        encoded.macs() * pixels,
+        f"{spec.rows}x{spec.vectors * spec.lanes} px, {near}",
+    )
