@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 Answer = tuple[str, str]
+START_S = 120.0  # more time for the first answer: the imports alone take seconds, on a busy machine many
 
 
 def serve(function: Callable[[str], Answer]) -> None:
@@ -36,7 +37,9 @@ class Worker:
 
     def ask(self, request: str) -> Answer:
         """The answer, or ("crash" | "timeout", what happened)."""
+        timeout_s = self.timeout_s
         if self.process is None or self.process.poll() is not None:
+            timeout_s += START_S
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
@@ -45,9 +48,9 @@ class Worker:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], self.timeout_s)[0]:
+        if not select.select([self.process.stdout], [], [], timeout_s)[0]:
             self.stop()
-            return "timeout", f"no answer within {self.timeout_s} s"
+            return "timeout", f"no answer within {timeout_s} s"
         line = self.process.stdout.readline()
         if not line:
             return "crash", f"exit code {self.process.wait()}"

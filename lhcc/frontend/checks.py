@@ -11,9 +11,8 @@ from tvm import relax
 from lhcc.errors import UnsupportedOperator
 
 
-# The element types that a compiled function can hold.
-DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-          "float16", "float32", "float64"}
+# The element types that a compiled function can hold.  Not float16: its results depend on where it is rounded.
+DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
 
 
 class InputValueNeeded(UnsupportedOperator):
@@ -68,6 +67,13 @@ def check_static(value: Any) -> None:
         shape = getattr(kind, "shape", None)
         if shape is None or any(not hasattr(n, "value") for n in getattr(shape, "values", [None])):
             raise ValueError("the shape of its result depends on the values of its inputs")
+
+
+def check_dtype(value: Any) -> None:
+    """Raises ValueError for an element type that a compiled function cannot hold."""
+    dtype = str(getattr(value.ty, "dtype", "float32"))
+    if dtype not in DTYPES:
+        raise ValueError(f"its result is of type {dtype}, which cannot be compiled")
 
 
 def warn_about_nan(tensor: str, found: bool) -> None:

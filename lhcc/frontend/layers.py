@@ -19,9 +19,15 @@ Value = Any
 Ints = Sequence[int]
 
 
+def constant(values: Any) -> Any:
+    """A Relax constant of exactly the array's type: relax.const alone would narrow 64-bit numbers to 32 bits."""
+    values = np.asarray(values)
+    return relax.const(values, str(values.dtype))
+
+
 def expr(value: Value) -> Any:
     """The value as a Relax expression."""
-    return relax.const(np.asarray(value)) if isinstance(value, (np.ndarray, np.generic)) else value
+    return constant(value) if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def known(value: Value) -> np.ndarray[Any, Any] | None:
@@ -52,14 +58,14 @@ def convolution(
     data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints, groups: int
 ) -> Any:
     """N-dimensional cross-correlation, data (N, C, spatial...), weight (O, I/groups, spatial...)."""
-    flat, dtype = len(strides) == 1, dtype_of(data)
+    flat = len(strides) == 1
     if flat:
         data, weight = _with_height(data), _with_height(weight)
         strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
     op = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[len(strides)]
     out = op(
         expr(data), expr(weight), strides=list(strides), padding=[*before, *after], dilation=list(dilation),
-        groups=groups, out_dtype=dtype,
+        groups=groups,
     )
     return _finished(out, bias, len(strides) + 2, flat)
 
@@ -69,7 +75,7 @@ def transposed_convolution(
     groups: int, extra: Ints,
 ) -> Any:
     """The gradient of a convolution; weight is (I, O/groups, spatial...), `extra` rows are added at the end."""
-    flat, dtype = len(strides) == 1, dtype_of(data)
+    flat = len(strides) == 1
     if flat:
         data, weight = _with_height(data), _with_height(weight)
         strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
@@ -77,7 +83,7 @@ def transposed_convolution(
     op = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}[len(strides)]
     out = op(
         expr(data), expr(weight), strides=list(strides), padding=[*before, *after], output_padding=list(extra),
-        dilation=list(dilation), groups=groups, out_dtype=dtype,
+        dilation=list(dilation), groups=groups,
     )
     return _finished(out, bias, len(strides) + 2, flat)
 
@@ -104,9 +110,10 @@ def batch_norm(data: Value, gamma: Value, beta: Value, mean: Value, variance: Va
         shift = b - m * scale
         scale, shift = scale.astype(dtype), shift.astype(dtype)
     else:
-        wide = relax.op.add(expr(variance), relax.const(epsilon, dtype_of(variance)))
-        scale = relax.op.divide(expr(gamma), relax.op.sqrt(wide))
-        shift = relax.op.subtract(expr(beta), relax.op.multiply(expr(mean), scale))
+        wide = dtype_of(variance)
+        g, b, m, v = (expr(per_channel(value, rank)) for value in (gamma, beta, mean, variance))
+        scale = relax.op.divide(g, relax.op.sqrt(relax.op.add(v, relax.const(epsilon, wide))))
+        return relax.op.add(relax.op.multiply(relax.op.subtract(expr(data), m), scale), b)
     return relax.op.add(
         relax.op.multiply(expr(data), expr(per_channel(scale, rank))), expr(per_channel(shift, rank))
     )
@@ -151,7 +158,7 @@ def pool(
         out = op(expr(data), **geometry, count_include_pad=count_padding)
         share = _counted_share(axes, counts) if count_padding else np.ones(1)
         if (share != 1).any():
-            out = relax.op.multiply(out, relax.const((1 / share)[None, None].astype(dtype)))
+            out = relax.op.multiply(out, constant((1 / share)[None, None].astype(dtype)))
     return relax.op.squeeze(out, [2]) if flat else out
 
 

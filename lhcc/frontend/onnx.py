@@ -109,7 +109,7 @@ def _given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str,
             if len(values) != len(names):
                 raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
             inputs = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
     else:
         shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     for name in shapes:

@@ -18,8 +18,8 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from lhcc.errors import ModelError
-from lhcc.frontend.checks import DTYPES, Unsupported, check_static, first_line
-from lhcc.frontend.layers import Value
+from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line
+from lhcc.frontend.layers import Value, constant
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
@@ -29,6 +29,8 @@ SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
 NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
               "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
               "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
+# Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
+DEFINED = {"Attention", "AffineGrid", "RMSNormalization"}
 Scope = dict[str, Any]
 
 
@@ -51,9 +53,18 @@ class GraphImporter:
                 self.origins[value.name] = frozenset([name])
         self._sparse_constants(graph, values)
         self._nodes(graph.node, values, self.opsets, None)
-        if self.unsupported:
-            self.unsupported.raise_if_any(self.values_needed)
-        return [self._expr(self._read(values, value.name, "the graph")) for value in graph.output]
+        outputs = [self._output(values, value.name) for value in graph.output]
+        self.unsupported.raise_if_any(self.values_needed)
+        return outputs
+
+    def _output(self, values: Scope, name: str) -> Any:
+        value = self._read(values, name, "the graph")
+        try:
+            if value is None and not self.unsupported:
+                raise NotImplementedError("this output of its operator is not computed")
+            return self._expr(value)
+        except NotImplementedError as error:
+            return self.unsupported.note("an output", name, str(error))
 
     def _nodes(self, nodes: Any, values: Scope, opsets: dict[str, int], layer: str | None) -> None:
         """Converts nodes in order.  `layer` names them all when they are the body of one operator."""
@@ -146,13 +157,13 @@ class GraphImporter:
         try:
             convert = _TVM[node.op_type].get_converter(opset)
             result = convert(self.builder, operands, attributes, [{}, {}])
-            if not isinstance(result, relax.Tuple):
-                result = self.builder.emit(result)
-                check_static(result)
+            if isinstance(result, relax.Tuple):
+                return [self.builder.emit(field) for field in result.fields]
+            result = self.builder.emit(result)
         except Exception as error:  # TVM says in many ways that it cannot
             raise NotImplementedError(first_line(error)) from error
         if isinstance(result.ty, relax.TupleType):
-            return [result[i] for i in range(len(result.ty.fields))]
+            return [relax.TupleGetItem(result, i) for i in range(len(result.ty.fields))]
         return [result]
 
     def _emitted(self, result: Value, inputs: list[Value | None]) -> Value:
@@ -161,6 +172,7 @@ class GraphImporter:
         var = result if isinstance(result, relax.Var) else self.builder.emit(result)
         try:
             check_static(var)
+            check_dtype(var)
         except ValueError as error:
             raise NotImplementedError(str(error)) from error
         origins = [self.origins.get(value.name, frozenset()) for value in inputs if isinstance(value, relax.Var)]
@@ -172,14 +184,13 @@ class GraphImporter:
             return value
         if str(value.dtype) not in DTYPES:
             raise NotImplementedError(f"constants of type {value.dtype}")
-        return relax.const(value)
+        return constant(value)
 
     def _inlined(
         self, body: Any, node: Any, inputs: list[Value | None], opsets: dict[str, int], name: str
     ) -> list[Value] | None:
         """The nodes of a function, in the place and under the name of the node that calls it."""
-        given = {a.name: a for a in node.attribute}
-        given = {a.name: a for a in body.attribute_proto} | given
+        given = _defaults(node, opsets) | {a.name: a for a in body.attribute_proto} | {a.name: a for a in node.attribute}
         scope: Scope = dict(zip(body.input, inputs, strict=False))
         scope = {formal: value for formal, value in scope.items() if value is not None}
         absent = set(body.input) - set(scope)
@@ -210,7 +221,7 @@ class GraphImporter:
             values[tensor.values.name] = _dense(tensor)
 
 
-_TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k != "Constant"}
+_TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k not in {"Constant", *DEFINED}}
 
 
 def _domain(domain: str) -> str:
@@ -287,6 +298,15 @@ def _body(node: Any, types: list[Any], opset: int) -> Any:
         return schema
     body = schema.get_context_dependent_function(node.SerializeToString(), [t.SerializeToString() for t in types])
     return onnx.FunctionProto.FromString(body) if body else None
+
+
+def _defaults(node: Any, opsets: dict[str, int]) -> dict[str, Any]:
+    """The default values of a standard operator's attributes."""
+    try:
+        schema = defs.get_schema(node.op_type, opsets.get(_domain(node.domain), 1), _domain(node.domain))
+    except defs.SchemaError:
+        return {}
+    return {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
 
 
 def _resolved(node: Any, given: dict[str, Any], absent: set[str]) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
 
-from lhcc.frontend.layers import dtype_of, shape_of
+from lhcc.frontend.layers import constant, dtype_of, shape_of
 
 Floats = NDArray[np.float64]
 
@@ -133,7 +133,7 @@ def resize(
         for i in active:
             matrix = interpolation_matrix(axes[i], mode, coordinates, cubic_a, exclude_outside, antialias)
             out = _along(out, rank, i, matrix.astype(dtype_of(data)))
-    return _extrapolated(out, axes, active, coordinates, extrapolation) if crop else out
+    return _extrapolated(out, dtype_of(data), axes, active, coordinates, extrapolation) if crop else out
 
 
 def _nearest(data: Any, axes: list[Axis], active: list[int], plane: bool, coordinates: str, rounding: str) -> Any:
@@ -149,21 +149,23 @@ def _nearest(data: Any, axes: list[Axis], active: list[int], plane: bool, coordi
             coordinate_transformation_mode="asymmetric", rounding_method="floor",
         )
     for i, index in indices.items():
-        data = relax.op.take(data, relax.const(index), axis=i)
+        data = relax.op.take(data, constant(index), axis=i)
     return data
 
 
 def _along(data: Any, rank: int, axis: int, matrix: NDArray[Any]) -> Any:
     """The matrix applied along one axis."""
     if axis == rank - 1:
-        return relax.op.matmul(data, relax.const(np.ascontiguousarray(matrix.T)))
+        return relax.op.matmul(data, constant(np.ascontiguousarray(matrix.T)))
     order = [i for i in range(rank) if i != axis] + [axis]
     back = [order.index(i) for i in range(rank)]
-    moved = relax.op.matmul(relax.op.permute_dims(data, order), relax.const(np.ascontiguousarray(matrix.T)))
+    moved = relax.op.matmul(relax.op.permute_dims(data, order), constant(np.ascontiguousarray(matrix.T)))
     return relax.op.permute_dims(moved, back)
 
 
-def _extrapolated(out: Any, axes: list[Axis], active: list[int], coordinates: str, value: float) -> Any:
+def _extrapolated(
+    out: Any, dtype: str, axes: list[Axis], active: list[int], coordinates: str, value: float
+) -> Any:
     """What lies outside the input takes the given value."""
     inside = np.ones([axis.out if i in active else 1 for i, axis in enumerate(axes)], bool)
     for i in active:
@@ -172,4 +174,4 @@ def _extrapolated(out: Any, axes: list[Axis], active: list[int], coordinates: st
         inside &= ok.reshape([-1 if j == i else 1 for j in range(len(axes))])
     if inside.all():
         return out
-    return relax.op.where(relax.const(inside), out, relax.const(np.float32(value)))
+    return relax.op.where(constant(inside), out, relax.const(value, dtype))

@@ -20,7 +20,8 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import DTYPES, Unsupported, check_static, first_line, spelled, warn_about_nan
+from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line, spelled, warn_about_nan
+from lhcc.frontend.layers import constant
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.torch_ops import CONVERTERS
 
@@ -140,7 +141,7 @@ def _given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str,
             if len(values) != len(names):
                 raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
             inputs = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
     else:
         shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
     for name in shapes:
@@ -219,7 +220,7 @@ def _constant(value: Any) -> Any:
         return type(value)(_constant(item) for item in value)
     if not isinstance(value, torch.Tensor):
         return value
-    return relax.const(value.detach().cpu().contiguous().numpy())
+    return constant(value.detach().cpu().contiguous().numpy())
 
 
 def _foldable(node: Any, known: Mapping[Any, Any]) -> bool:
@@ -255,6 +256,7 @@ def _converted(node: Any, importer: Any, unsupported: Unsupported) -> Any:
         if isinstance(value, relax.Expr):
             value = value if isinstance(value, relax.Var) else importer.block_builder.emit(value)
             check_static(value)
+            check_dtype(value)
     except Exception as error:
         if name in CONVERTERS and not isinstance(error, NotImplementedError):
             raise  # ours: a bug, not a limit of TVM's importer

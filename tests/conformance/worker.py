@@ -36,10 +36,16 @@ def read(path: Path, kind: Any) -> Any:
     return numpy_helper.to_array(onnx.TensorProto.FromString(data))
 
 
+def array(value: Any) -> Any:
+    """Some cases made in memory hold protobufs, most hold arrays."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
 def contents(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
     """The model, and pairs of inputs and expected outputs; some cases are made in memory, some are files."""
     if case.model is not None:
-        return case.model, case.data_sets
+        return case.model, [([array(v) for v in inputs], [array(v) for v in outputs])
+                            for inputs, outputs in case.data_sets]
     folder = Path(case.model_dir)
     model = onnx.load(str(folder / "model.onnx"))
     sets = []

@@ -99,24 +99,24 @@ def batch_normalization(node: Node) -> Any:
 @converter("Gemm")
 def gemm(node: Node) -> Any:
     alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
-    left = _transposed(node.value(0)) if node.attr("transA", 0) else node.expr(0)
-    right = _transposed(node.value(1)) if node.attr("transB", 0) else node.expr(1)
-    out = relax.op.matmul(left, right)
+    left = _transposed(node.value(0), node) if node.attr("transA", 0) else node.value(0)
+    right = _transposed(node.value(1), node) if node.attr("transB", 0) else node.value(1)
+    out = relax.op.matmul(layers.expr(left), layers.expr(right))
     bias = node.optional(2)
     if alpha != 1:
         out = relax.op.multiply(out, relax.const(alpha, node.dtype()))
     if bias is None or beta == 0:
         return out
     if beta != 1:
-        known = layers.known(bias)
-        bias = relax.op.multiply(bias, relax.const(beta, node.dtype())) if known is None else known * known.dtype.type(beta)
+        factor = relax.const(beta, node.dtype())
+        bias = bias * bias.dtype.type(beta) if isinstance(bias, np.ndarray) else relax.op.multiply(bias, factor)
     return relax.op.add(out, layers.expr(bias))
 
 
-def _transposed(value: Any) -> Any:
+def _transposed(value: Any, node: Node) -> Any:
     if isinstance(value, np.ndarray):
-        return relax.const(np.ascontiguousarray(value.T))
-    return relax.op.permute_dims(value, [1, 0])
+        return np.ascontiguousarray(value.T)
+    return node.emit(relax.op.permute_dims(value, [1, 0]))
 
 
 @converter("MatMul")

@@ -15,7 +15,7 @@ def _axes(node: Node, operand: int) -> list[int] | None:
     """The axes, an operand in newer opsets and an attribute in older ones; None when absent."""
     given = node.constant(operand)
     given = node.attr("axes") if given is None else given
-    return None if given is None else [int(a) for a in given]
+    return None if given is None else [int(a) for a in np.atleast_1d(given)]
 
 
 @converter("Identity")
@@ -49,6 +49,8 @@ def reshape(node: Node) -> Any:
     if -1 in sizes:
         rest = int(np.prod([n for n in sizes if n != -1], dtype=np.int64))
         sizes[sizes.index(-1)] = int(np.prod(node.shape(), dtype=np.int64)) // rest if rest else 0
+    if 0 in sizes:  # no elements: nothing to compute, and TVM refuses some of these
+        return np.zeros(sizes, node.dtype())
     return relax.op.reshape(node.expr(0), sizes)
 
 
@@ -128,7 +130,7 @@ def slice_(node: Node) -> Any:
         axis = int(axis) % len(sizes)
         kept = range(sizes[axis])[slice(int(start), int(end), int(step))]
         if len(kept) and step < 0:  # reversed: a gather by a known index
-            data = node.emit(relax.op.take(data, relax.const(np.asarray(kept, np.int64)), axis=axis))
+            data = node.emit(relax.op.take(data, layers.constant(np.asarray(kept, np.int64)), axis=axis))
         elif len(kept) != sizes[axis]:
             plain.append((axis, kept.start, kept.start + (len(kept) - 1) * kept.step + 1 if kept else kept.start,
                           max(kept.step, 1)))
@@ -176,7 +178,7 @@ def _padded_by_index(node: Node, before: list[int], after: list[int], mode: str)
         if b or a:
             index = np.pad(np.arange(n), (max(b, 0), max(a, 0)), mode=names[mode])  # type: ignore[call-overload]
             index = index[max(-b, 0): len(index) - max(-a, 0)]
-            data = node.emit(relax.op.take(data, relax.const(index.astype(np.int64)), axis=axis))
+            data = node.emit(relax.op.take(data, layers.constant(index.astype(np.int64)), axis=axis))
     return data
 
 
