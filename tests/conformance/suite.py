@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ def counts(outcomes: Mapping[str, Answer]) -> dict[str, dict[str, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--filter", default="", help="only tests whose name contains this")
+    parser.add_argument("--filter", default="", help="only tests whose name matches this regular expression")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="print the reasons of the unsupported ones as well")
     parser.add_argument("--write", action="store_true", help="write counts.json")
@@ -39,7 +40,7 @@ def main() -> None:
         if answer[0] not in GOOD or (options.all and answer[0] == "unsupported"):
             print(f"{answer[0]} {name}: {answer[1]}", flush=True)
 
-    names = [name for name in cases() if options.filter in name]
+    names = [name for name in cases() if re.search(options.filter, name)]
     outcomes = ask_all("tests.conformance.worker", names, options.workers, watch=watch)
     print(json.dumps(counts(outcomes), indent=1))
     if options.write:
