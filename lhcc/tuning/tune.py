@@ -1,0 +1,140 @@
+"""`lhcc.tune`: from a model to a database of the fastest choices, and what was gained."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lhcc.compiler import make_options
+from lhcc.errors import LhccError
+from lhcc.frontend import import_model
+from lhcc.report.progress import report
+from lhcc.report.text import grid
+from lhcc.tuning.database import Database
+from lhcc.tuning.measure import Link, LocalLink, Measurer, MeasuringFailed
+from lhcc.tuning.search import Search
+from lhcc.tuning.space import space_of
+from lhcc.tuning.tuner import Tuner
+
+
+@dataclass(frozen=True)
+class TunedWorkload:
+    """What tuning did for the layers of one workload."""
+
+    workload: str
+    layers: tuple[str, ...]
+    choices: int  # how many there are
+    tried: int
+    failed: int
+    base_us: float | None  # one run of the untuned kernel
+    speed_up: float
+    choice: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """`str()` is a table; `json()` is plain data."""
+
+    workloads: tuple[TunedWorkload, ...]
+    database: str
+    processor: str
+    seconds: float
+    measured: int
+    ended: str
+    failures: Mapping[str, int]  # why candidates failed
+    generic: str = ""  # what was done for operators of others
+
+    @property
+    def speed_up(self) -> float:
+        """Of the tuned layers together, as measured one by one."""
+        known = [(w.base_us * len(w.layers), w.speed_up) for w in self.workloads if w.base_us is not None]
+        after = sum(us / gain for us, gain in known)
+        return sum(us for us, _ in known) / after if after else 1.0
+
+    def json(self) -> dict[str, Any]:
+        return {**asdict(self), "speed_up": self.speed_up}
+
+    def __str__(self) -> str:
+        rows = [
+            [
+                w.layers[0] + (f" and {len(w.layers) - 1} more" if len(w.layers) > 1 else ""),
+                "-" if w.base_us is None else f"{w.base_us:.1f}",
+                f"{w.speed_up:.2f}x",
+                f"{w.tried}/{w.choices}",
+            ]
+            for w in self.workloads
+        ]
+        rate = self.measured / self.seconds if self.seconds else math.nan
+        lines = [
+            grid(["layer", "untuned us", "speed-up", "tried"], rows),
+            "",
+            f"{self.measured} candidates measured on {self.processor} in {self.seconds:.1f} s ({rate:.1f} a second): "
+            f"{self.speed_up:.2f}x over untuned, layers one by one; {self.ended}",
+        ]
+        lines += [f"{count} failed: {reason}" for reason, count in self.failures.items()]
+        lines += [self.generic] * bool(self.generic)
+        return "\n".join([*lines, f"compile with tuning={self.database}"])
+
+
+def tune_model(
+    model: Any,
+    target: str,
+    inputs: Any = None,
+    input_shapes: Mapping[str, Any] | None = None,
+    *,
+    budget_s: float,
+    database: str,
+    options: Mapping[str, Any],
+    rpc: str | None = None,
+    key: str = "",
+    also_generic: bool = False,
+) -> TuningReport:
+    """Searches for `budget_s` seconds, importing the model included."""
+    started = time.monotonic()
+    if not budget_s > 0:
+        raise LhccError(f"a budget of {budget_s:g} s is no time to tune in", "give a positive number of seconds")
+    if "tuning" in options:
+        raise LhccError("tuning takes no database to compile with", "database= names the one to write")
+    chosen = make_options(options)
+    space = space_of(target, chosen)
+    report("preparing to tune")
+    tasks = space.tasks(import_model(model, inputs, input_shapes))
+    link = _link(rpc, key)
+    try:
+        measurer = Measurer(link)
+        processor = measurer.processor()
+        setting = space.setting(processor)
+        left = budget_s - (time.monotonic() - started)
+        tuner = Tuner(space, measurer, Database(database), setting, left)
+        try:
+            ended = tuner.run(tasks)
+        except MeasuringFailed as error:
+            done = f"{tuner.measured} measurements are kept in {database}: the same command goes on from there"
+            raise MeasuringFailed(error.message, done) from None
+    finally:
+        link.close()
+    failures = Counter(reason for search in tuner.searches for reason in search.failures.values())
+    return TuningReport(
+        tuple(map(_outcome, tuner.searches)), str(database), processor, time.monotonic() - started,
+        tuner.measured, ended, dict(failures),
+    )  # fmt: skip
+
+
+def _link(rpc: str | None, key: str) -> Link:
+    if rpc is None:
+        return LocalLink()
+    from lhcc.tuning.remote import RemoteLink
+
+    return RemoteLink(rpc, key)
+
+
+def _outcome(search: Search) -> TunedWorkload:
+    task = search.task
+    return TunedWorkload(
+        task.workload, task.layers, len(task.choices), search.tried, len(search.failures), search.base_us,
+        1 / search.tuned_ratio, task.choices[search.best_number],
+    )  # fmt: skip

@@ -1,0 +1,92 @@
+"""The CPU's search space: every choice of `Choice` about every layer, checked against the numpy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tvm
+
+from lhcc.ir.graph import attributes, calls, op_name, shape_of
+from lhcc.ir.layer import ConvLayer, conv_layer
+from lhcc.ir.log import Log
+from lhcc.ir.reference_ops import DIALECT
+from lhcc.passes.pack_tiles import PackTiles
+from lhcc.pipeline import graph_passes, run
+from lhcc.targets.base import Options
+from lhcc.targets.cpu.choice import Choice
+from lhcc.targets.cpu.conv import conv_kernel
+from lhcc.targets.cpu.pack import Problem as Layer
+from lhcc.targets.cpu.pack import pack, ranked
+from lhcc.targets.cpu.plan import ConvSpec
+from lhcc.targets.cpu.target import CpuTarget
+from lhcc.targets.cpu.workload import setting, workload
+from lhcc.tuning.database import Setting
+from lhcc.tuning.space import Kernel, Task, random_map
+from lhcc.tuning.worker import Problem
+
+EVICT = 4 << 20  # bytes: more than this of other layers' data makes no difference to the next run of a layer
+
+
+@dataclass(frozen=True)
+class CpuSpace:
+    target: CpuTarget
+    options: Options
+
+    def setting(self, processor: str) -> Setting:
+        return setting(self.target.machine, self.options, processor)
+
+    def tvm_target(self) -> Any:
+        return self.target.tvm_target()
+
+    def tasks(self, mod: tvm.IRModule) -> list[Task]:
+        laid_out = run(mod, [*graph_passes(), *self._layout_passes()], Log())
+        found = [(layer, call) for name, call in calls(laid_out) if (layer := conv_layer(name, call))]
+        touched = [_bytes(layer) for layer, _ in found]
+        by_workload: dict[str, list[int]] = {}
+        for number, (layer, _) in enumerate(found):
+            by_workload.setdefault(workload(self._layer(layer)), []).append(number)
+        return [
+            self._task(key, [found[n][0].name for n in numbers], *found[numbers[0]], sum(touched) - touched[numbers[0]])
+            for key, numbers in by_workload.items()
+        ]
+
+    def _layout_passes(self) -> list[Any]:
+        """Those that come before the choice of encodings."""
+        options = replace(self.options, tuning=None)
+        return [item for item in self.target.layout_passes(options) if not isinstance(item, PackTiles)]
+
+    def _layer(self, layer: ConvLayer) -> Layer:
+        return Layer(layer, self.target.machine, self.options)
+
+    def _task(self, key: str, names: list[str], layer: ConvLayer, call: Any, others: int) -> Task:
+        candidates = ranked(self._layer(layer))
+        maps = [call.args[0], *call.args[3:]]
+        ranks = len(shape_of(call.args[0])), len(shape_of(call))
+
+        def kernel(choice: Mapping[str, Any]) -> Kernel:
+            packed = pack(layer, self.target.machine, self.options, Choice.from_dict(choice))
+            function = conv_kernel(ConvSpec.from_json(packed.spec), *ranks)
+            return Kernel(f"{packed.spec} {ranks}", function, packed.constants)
+
+        def problem() -> Problem:
+            inputs = tuple(random_map(shape_of(m), seed) for seed, m in enumerate(maps))
+            weights = [] if layer.weight is None else [layer.weight, layer.bias]
+            operands = [np.asarray(a, np.float64) for a in (inputs[0], *weights, *inputs[1:])]
+            expected = DIALECT[op_name(call)](attributes(call), *operands)
+            return Problem(inputs, np.asarray(expected, np.float32), self.options.threads, min(others, EVICT))
+
+        choices = [candidate.choice.to_dict() for candidate in candidates]
+        return Task(key, tuple(names), choices, [candidate.cycles for candidate in candidates], problem, kernel)
+
+
+def create(target: CpuTarget, options: Options) -> CpuSpace:
+    return CpuSpace(target, options)
+
+
+def _bytes(layer: ConvLayer) -> int:
+    """Memory that a run of the layer touches, about."""
+    weights = 0 if layer.weight is None else int(np.count_nonzero(layer.weight))
+    return 4 * (weights + int(np.prod(layer.image)) + int(np.prod(layer.result)))
