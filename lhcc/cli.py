@@ -105,6 +105,53 @@ def profile(options: argparse.Namespace) -> None:
     _show(options, measured)
 
 
+def tune(options: argparse.Namespace) -> None:
+    from lhcc.runtime.files import writable
+    from lhcc.runtime.library import import_tvm
+
+    writable(options.database)
+    import_tvm()
+    from lhcc.tuning.tune import tune_model
+
+    chosen = _chosen(options)
+    del chosen["tuning"]
+    tuned = tune_model(
+        options.model,
+        options.target or "cpu",
+        input_shapes=_shapes(options),
+        budget_s=options.budget,
+        database=options.database,
+        options=chosen,
+    )
+    _show(options, tuned)
+
+
+def approximate(options: argparse.Namespace) -> None:
+    from lhcc.approximation import approximate
+    from lhcc.runtime.files import atomic_write, writable
+
+    writable(options.output)
+    limits = {"max_error": options.max_error, "max_adds": options.max_adds, "max_drop": options.max_drop}
+    dyadic = approximate(
+        options.model, calibrate=options.calibrate, set=options.set, scale=options.scale, per=options.per, **limits
+    )
+    with atomic_write(options.output) as file:
+        file.write(dyadic.model.SerializeToString())
+    _print(options, json.loads(dyadic.report.to_json()), str(dyadic.report))
+
+
+def import_lhc(options: argparse.Namespace) -> None:
+    from lhcc.frontend.lhc_checkpoint import import_lhc
+    from lhcc.runtime.files import atomic_write, writable
+
+    writable(options.output)
+    model = import_lhc(options.weights, options.arch, options.group_in, options.group_out, options.batch)
+    with atomic_write(options.output) as file:
+        file.write(model.SerializeToString())
+    size = Path(options.output).stat().st_size
+    _print(options, {"output": options.output, "bytes": size}, f"{options.output}: {size:,} bytes")
+
+
 def why(options: argparse.Namespace) -> None:
     from lhcc.report.reasons import of_model, select, to_text
 
@@ -183,8 +230,12 @@ def _compile(options: argparse.Namespace) -> Any:
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:
-    threads = options.threads or 1
-    return {"threads": threads, "tuning": options.tuning, "precision": options.precision, "encoding": options.encoding}
+    return {
+        "threads": options.threads or 1,
+        "tuning": getattr(options, "tuning", None),
+        "precision": options.precision,
+        "encoding": options.encoding,
+    }
 
 
 def _shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
@@ -246,15 +297,47 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--layer", metavar="NAME", help="only the layers whose name contains this")
     _compile_options(p)
 
+    p = command("tune", tune, "find the fastest kernels by measuring, and remember them")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    p.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="how long to search (default 60)")
+    p.add_argument("--database", default="tuning.json", metavar="FILE", help="where to add what is found (tuning.json)")
+    _compile_options(p, tuning=False)
+
+    p = command("approximate", approximate, "turn weights into dyadic numbers, which need no multiplication")
+    p.add_argument("model", help="an ONNX file")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
+    p.add_argument("--set", metavar="SET", help="the numbers to choose from: ternary, two, half, digits:2:4, ...")
+    p.add_argument(
+        "--scale", default="shift", help="shift: by powers of two; folded: free, folded onward (default shift)"
+    )
+    p.add_argument("--per", help="one scale per kernel, filter or layer")
+    p.add_argument("--max-error", type=float, metavar="E", help="largest relative error of a layer's weights")
+    p.add_argument("--max-adds", type=int, metavar="N", help="largest number of additions")
+    p.add_argument(
+        "--max-drop", type=float, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
+    )
+    p.add_argument("--calibrate", metavar="FILE", help=".npz file with inputs x and, for --max-drop, labels y")
+
+    p = command("import-lhc", import_lhc, "read weights of the LHC authors' training code, write ONNX")
+    p.add_argument("weights", help="the .h5 file")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
+    p.add_argument("--arch", default="vgg16-cifar", help="the network that the weights are of (default vgg16-cifar)")
+    p.add_argument("--group-in", type=_positive, default=32, metavar="N", help="input channels per shape (default 32)")
+    p.add_argument(
+        "--group-out", type=_positive, default=16, metavar="N", help="output channels per shape (default 16)"
+    )
+    p.add_argument("--batch", type=_positive, default=1, metavar="N", help="images at once (default 1)")
+
     command("targets", targets, "what can be compiled for, and with which arguments")
     command("doctor", doctor, "which tools and packages are here")
     return root
 
 
-def _compile_options(p: argparse.ArgumentParser) -> None:
+def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
     p.add_argument("--target", metavar="TARGET", help="such as cpu or cpu:mcpu=cortex-a72 (default cpu)")
     p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
-    p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
+    if tuning:
+        p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
     p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
