@@ -18,6 +18,7 @@ from lhcc.passes.fuse_epilogue import FuseEpilogue
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.lower_pooling import LowerPooling
 from lhcc.passes.lower_to_dialect import LowerToDialect
+from lhcc.passes.permute_channels import PermuteChannels
 from lhcc.passes.recognise_activations import RecogniseActivations
 from lhcc.passes.remove_dead_channels import RemoveDeadChannels
 from lhcc.targets.base import Options, Pass, Target
@@ -46,6 +47,7 @@ def graph_passes() -> list[Pass]:
         RecogniseActivations(),
         FuseEpilogue(),
         RemoveDeadChannels(),
+        PermuteChannels(),
     ]
 
 

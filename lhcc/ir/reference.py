@@ -25,7 +25,7 @@ Generator = Callable[[str, dict[str, Any], list[tuple[int, ...]]], Any]
 
 
 class Reference:
-    """Runs `main` of modules at any stage of compilation.  `generate` makes the kernel of a call of lhcc.tiles, which
+    """Runs `main` of modules at any stage of compilation.  `generate` makes the kernel of an encoded call, which
     nothing but its kernel defines."""
 
     def __init__(self, generate: Generator | None = None) -> None:
@@ -59,13 +59,13 @@ class Reference:
         operator = op_name(call)
         if operator == "relax.call_tir":
             return self._kernel(self.mod[call.args[0].name_hint], call.args[1].fields, call.ty)
-        if operator == "lhcc.tiles":
-            if self.generate is None:
-                raise ValueError("lhcc.tiles cannot be evaluated without the generator of its kernel")
-            kernel = self.generate(operator, attributes(call), [shape_of(arg) for arg in call.args])
-            return self._kernel(kernel, call.args, call.ty)
         if operator in DIALECT:
             return DIALECT[operator](attributes(call), *map(self._value, call.args))
+        if operator.startswith("lhcc."):
+            if self.generate is None:
+                raise ValueError(f"{operator} cannot be evaluated without the generator of its kernel")
+            kernel = self.generate(operator, attributes(call), [shape_of(arg) for arg in call.args])
+            return self._kernel(kernel, call.args, call.ty)
         result = None
         if operator in RELAX:
             result = RELAX[operator](call, *[self._value(arg) for arg in call.args if _has_value(arg)])
