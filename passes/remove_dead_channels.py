@@ -89,17 +89,26 @@ def _alive(channels: Channels, weights: dict[Any, tuple[Array, Array]]) -> Mask:
 
 def _explain(channels: Channels, constants: dict[Any, Array], alive: Mask, log: Log) -> None:
     """Says which channels that look dead stay, and why."""
+    varies = np.zeros(channels.count, bool)
+    for var, ids in channels.ids.items():
+        varies[ids[np.isnan(constants[var])]] = True
+
+    def reason(class_: int) -> str:
+        joined = "they are joined with channels that vary" if varies[class_] else "a padded layer reads them"
+        return channels.fixed.get(class_, joined)
+
     for layer in channels.layers:
         ids = channels.ids[layer.var]
         stay = ~np.isnan(constants[layer.var]) & alive[ids]
-        reasons = {channels.fixed.get(int(class_), "a layer reads it") for class_ in ids[stay]}
+        reasons = set(map(reason, ids[stay].tolist()))
         if reasons:
             text = f"{int(stay.sum())} of {len(ids)} outputs are constant but stay: {', '.join(sorted(reasons))}"
             log.add(layer.name, RemoveDeadChannels.name, text)
 
 
 def _worthwhile(channels: Channels, weights: dict[Any, tuple[Array, Array]], alive: Mask, log: Log) -> Mask:
-    """Removing a channel moves those behind it: where tiles of like zeros would no longer fit, only whole blocks go."""
+    """The classes that stay.  Removing one moves those behind it: where tiles of like zeros would no longer fit, only
+    whole blocks go."""
     chosen = np.ones(channels.count, bool)
     for segment in channels.segments():
         dead = segment[~alive[segment]]
@@ -107,15 +116,21 @@ def _worthwhile(channels: Channels, weights: dict[Any, tuple[Array, Array]], ali
             continue
         layers = [layer for layer in channels.touching(segment) if not layer.depthwise]
         trials = []
-        for candidate in (dead, _whole_blocks(segment, alive), dead[:0]):
+        for candidate in (_in_blocks(segment, dead), _whole_blocks(segment, alive), dead[:0]):
             trial = chosen.copy()
             trial[candidate] = False
             trials.append((_cost(channels, layers, weights, trial), len(dead) - len(candidate), trial))
         _, kept, chosen = min(trials, key=lambda option: option[:2])
         if kept:
-            text = f"{kept} unused channels stay: without them the others would fill more tiles"
+            text = f"{kept} unused channels stay: they fill blocks of {LANES}, or hold others in their tiles"
             log.add(layers[0].name, RemoveDeadChannels.name, text)
     return chosen
+
+
+def _in_blocks(segment: Ids, dead: Ids) -> Ids:
+    """Of `dead` so many that whole blocks are left of a map that had them: a part of a block saves nothing."""
+    left = len(segment) - len(dead)
+    return dead[: len(dead) - -left % LANES] if len(segment) % LANES == 0 else dead
 
 
 def _whole_blocks(segment: Ids, alive: Mask) -> Ids:
