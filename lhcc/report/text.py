@@ -29,6 +29,11 @@ def quantity(value: float) -> str:
     return f"{value:.0f}"
 
 
+def microseconds(time_us: float) -> str:
+    """Three digits or more."""
+    return f"{time_us:.1f}" if time_us >= 10 else f"{time_us:.2f}"
+
+
 def table(profile: Profile) -> str:
     """The profile, one line per layer, the sum beside the time of the whole."""
     header, rows = layer_rows(profile)
@@ -63,8 +68,8 @@ def _cells(layer: LayerTime) -> list[str]:
         f"{layer.density:.2f}",
         quantity(layer.macs),
         quantity(layer.macs_kept),
-        f"{layer.time_us:.1f}",
-        f"{(layer.high_us - layer.low_us) / 2:.1f}",
+        microseconds(layer.time_us),
+        microseconds((layer.high_us - layer.low_us) / 2),
         f"{100 * layer.share:.1f}%",
         f"{layer.gflops:.1f}" if layer.macs_kept else "-",
         f"{peak:.0f}" if peak is not None and layer.macs_kept else "-",
@@ -81,8 +86,9 @@ def summary(profile: Profile) -> str:
     spread = (profile.total_high_us - profile.total_low_us) / 2
     difference = 100 * (profile.sum_us / total - 1)
     plural = "s" * (profile.threads != 1)
+    parts = f"sum of layers {profile.sum_us:.1f} us ({difference:+.1f} %), {profile.call_us:.1f} us to call"
     text = [
-        f"end to end {total:.1f} us (+- {spread:.1f}), sum of layers {profile.sum_us:.1f} us ({difference:+.1f} %)",
+        f"end to end {total:.1f} us (+- {spread:.1f}), {parts}",
         f"{quantity(kept)} of {quantity(macs)} multiply-adds are kept, {2 * kept / total / 1e3:.1f} GFLOP/s end to end",
         f"{profile.repeats} repeats, {profile.threads} thread{plural}, {profile.target} on {profile.processor}",
     ]

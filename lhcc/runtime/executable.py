@@ -71,6 +71,10 @@ class Executable:
         to_user = np.from_dlpack if not inputs or isinstance(inputs[0], np.ndarray) else _torch_from_dlpack
         return tuple(map(to_user, result)) if self._several else to_user(result)
 
+    def invoke(self) -> Any:
+        """Runs on the inputs of the last call, without checking and wrapping: for measuring, with `lock` held."""
+        return self._invoke(self._closure, *(slot.tensor for slot in self._slots))
+
     def profile(self, *inputs: Any, repeats: int | None = None) -> Profile:
         """Times every layer, on these inputs or on random ones."""
         from lhcc.runtime.profile import profile

@@ -1,8 +1,8 @@
 """Where the time of a model goes: every kernel call timed in its place in the sequence, beside the time of the whole.
 
 The virtual machine's instrument is used once, to learn which kernel is called with which tensors.  The calls are then
-replayed in order and timed one by one, so that each layer meets the caches as its predecessors leave them, and nothing
-but a clock stands between two layers.  Whole runs, without any clock inside, alternate with the replays.
+replayed in order and timed one by one, so that each layer meets the caches as its predecessors leave them.  Whole runs,
+without any clock inside, take turns with the replays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from lhcc.ir.log import LayerRecord
-from lhcc.runtime.library import global_function
 from lhcc.runtime.machine import processor_name
 from lhcc.runtime.peak import Peak, peak
 
@@ -63,6 +62,7 @@ class Profile:
     total_us: float  # end to end, measured without anything inside
     total_low_us: float
     total_high_us: float
+    call_us: float  # of the whole, what is not spent inside the virtual machine: checking inputs, wrapping outputs
     repeats: int
     disturbed: int  # further repeats that other processes interrupted
     threads: int
@@ -111,30 +111,36 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
     calls = capture(executable, inputs)
     if len(calls) != len(executable.layers):
         raise RuntimeError(f"{len(calls)} kernel calls were seen, {len(executable.layers)} layers are known")
-    overheads = [_overhead(args) for _, args in calls]
 
     def whole() -> tuple[float, ...]:
         start = perf_counter_ns()
         executable(*inputs)
         return ((perf_counter_ns() - start) / 1e3,)
 
+    def inside() -> tuple[float, ...]:
+        with executable.lock:
+            start = perf_counter_ns()
+            executable.invoke()
+            return ((perf_counter_ns() - start) / 1e3,)
+
     def by_layer() -> tuple[float, ...]:
         with executable.lock:
-            times = _replay(calls)
-        return tuple(max(ns / 1e3 - cost, 0.01) for ns, cost in zip(times, overheads, strict=True))
+            return replay(calls)
 
+    samplers = [Undisturbed(measure) for measure in (whole, inside, by_layer)]
     for _ in range(WARMUP):
-        whole(), by_layer()
-    runs, samples = Undisturbed(whole), Undisturbed(by_layer)
+        for sampler in samplers:
+            sampler.measure()
     started = perf_counter_ns()
-    while len(runs.all) < (repeats or MAX_REPEATS):
-        runs.take()
-        samples.take()
+    while len(samplers[0].all) < (repeats or MAX_REPEATS):
+        for sampler in samplers:
+            sampler.take()
         seconds = (perf_counter_ns() - started) / 1e9
-        enough = min(len(runs.clean), len(samples.clean)) >= MIN_REPEATS
+        enough = min(len(sampler.clean) for sampler in samplers) >= MIN_REPEATS
         if repeats is None and (seconds > BUDGET_S and enough or seconds > PATIENCE_S):
             break
-    return summarise(executable, [time for (time,) in runs.best()], samples.best(), runs.disturbed)
+    wholes, insides, layers = (sampler.best() for sampler in samplers)
+    return summarise(executable, wholes, insides, layers, samplers[0].disturbed)
 
 
 class Undisturbed:
@@ -165,9 +171,14 @@ class Undisturbed:
 
 
 def summarise(
-    executable: Executable, whole: Sequence[float], samples: Sequence[tuple[float, ...]], disturbed: int = 0
+    executable: Executable,
+    wholes: Sequence[tuple[float, ...]],
+    insides: Sequence[tuple[float, ...]],
+    samples: Sequence[tuple[float, ...]],
+    disturbed: int = 0,
 ) -> Profile:
     """Medians, confidence intervals and the roofline from the raw times, in microseconds."""
+    whole = [time for (time,) in wholes]
     limit = peak(executable.threads)
     per_layer = list(zip(*samples, strict=True))
     total = sum(statistics.median(times) for times in per_layer)
@@ -180,6 +191,7 @@ def summarise(
         total_us=statistics.median(whole),
         total_low_us=low,
         total_high_us=high,
+        call_us=max(0.0, statistics.median(whole) - statistics.median(time for (time,) in insides)),
         repeats=len(whole),
         disturbed=disturbed,
         threads=executable.threads,
@@ -216,19 +228,16 @@ def median_interval(times: Sequence[float]) -> tuple[float, float]:
     return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach) - 1)]
 
 
-def _replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> list[int]:
-    times = []
+def replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> tuple[float, ...]:
+    """Microseconds of every call.  One reading of the clock ends a layer and begins the next, so that nothing is lost
+
+    between them: to call a kernel from here takes about as long as it takes the virtual machine.
+    """
+    readings = [clock()]
     for function, args in calls:
-        start = clock()
         function(*args)
-        times.append(clock() - start)
-    return times
-
-
-def _overhead(args: tuple[Any, ...]) -> float:
-    """Microseconds that timing a call with these arguments takes when the call does nothing."""
-    nothing = global_function("testing.nop")
-    return min(_replay([(nothing, args)] * 50)) / 1e3
+        readings.append(clock())
+    return tuple((end - start) / 1e3 for start, end in zip(readings, readings[1:], strict=False))
 
 
 def _layer_time(layer: LayerRecord, times: Sequence[float], total: float, limit: Peak | None) -> LayerTime:

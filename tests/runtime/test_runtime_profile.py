@@ -54,8 +54,9 @@ def test_profile_has_a_line_per_layer_and_sums_to_the_whole(deep: Any) -> None:
 
 def test_figures_follow_from_the_times(conv_executable: Any) -> None:
     samples = [(10.0, 20.0, 30.0), (12.0, 20.0, 30.0), (11.0, 90.0, 30.0)]
-    profile = summarise(conv_executable, [60.0, 61.0, 99.0], samples)
+    profile = summarise(conv_executable, [(60.0,), (61.0,), (99.0,)], [(58.0,), (59.0,), (57.0,)], samples)
     first, second, _ = profile.layers
+    assert profile.call_us == pytest.approx(3)
     assert (first.time_us, second.time_us, profile.total_us, profile.sum_us) == (11.0, 20.0, 61.0, 61.0)
     assert first.gflops == pytest.approx(2 * 500 / 11e-6 / 1e9)
     assert first.peak_percent == pytest.approx(first.gflops)  # of 100 GFLOP/s
