@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lhcc.errors import InputError
+from lhcc.errors import InputError, TargetError
 from lhcc.ir.log import LayerRecord, Reason
 from lhcc.runtime import threads
 from lhcc.runtime.library import ffi
 from lhcc.runtime.loader import load_machine
+from lhcc.runtime.machine import mismatch
 from lhcc.runtime.memory import ALIGNMENT, allocate
 from lhcc.runtime.program import Program, TensorSpec
 
@@ -36,12 +37,26 @@ class Executable:
         self.lock = threading.Lock()  # one call at a time: the virtual machine and the arena are not shared
         self._slots = [_Slot(spec) for spec in program.inputs]
         self._several = len(program.outputs) != 1
+        self.machine: Any = None  # the virtual machine, where there is one
+        self._closure, self._invoke = None, self._refuse
+        if mismatch(program.machine) is None:
+            self._load()
+
+    def _load(self) -> None:
+        program = self.program
         self._arena = allocate(program.arena_size)
         self.machine = load_machine(program)
         bound = [place.view(program.weights) for place in program.constants]
         bound += [place.view(self._arena) for place in program.temporaries]
         self._closure = self.machine["bind"](*map(ffi().from_dlpack, bound))
         self._invoke = self.machine["invoke_closure"]
+
+    def _refuse(self, *_: Any) -> Any:
+        """What a model that was compiled for another machine answers: here it can only be saved."""
+        why = mismatch(self.program.machine)
+        raise TargetError(
+            f"the model cannot run here: {why}", "save it and load it there, or compile it for this machine"
+        )
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

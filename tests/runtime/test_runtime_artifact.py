@@ -91,7 +91,7 @@ def damaged(saved: Path, tmp_path: Path, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(120))
 def test_a_flipped_bit_anywhere_is_found(saved: Path, tmp_path: Path, seed: int) -> None:
     data = bytearray(saved.read_bytes())
     rng = random.Random(seed)
@@ -130,7 +130,7 @@ def test_a_newer_format_is_refused(saved: Path, tmp_path: Path) -> None:
         artifact.load(damaged(saved, tmp_path, bytes(data)))
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(120))
 def test_a_forged_table_of_contents_never_crashes(saved: Path, tmp_path: Path, seed: int) -> None:
     """Fields taken out or replaced, with the digests made right again: an error, before any code is loaded."""
     data = saved.read_bytes()
@@ -167,6 +167,28 @@ def test_another_processor(conv_executable: Any, tmp_path: Path, needs: Machine,
     artifact.write(path, dataclasses.replace(conv_executable.program, machine=needs))
     with pytest.raises(ArtifactError, match=message):
         artifact.load(path)
+
+
+def test_code_for_an_arm_board_is_compiled_here_and_runs_there(lower: Any, conv_module: Any, tmp_path: Path) -> None:
+    import shutil
+    from types import SimpleNamespace
+
+    from tvm.target import Target
+
+    from lhcc.errors import TargetError
+    from lhcc.runtime.build import build
+
+    if machine.host_arch() == "aarch64" or not shutil.which("aarch64-linux-gnu-ld"):
+        pytest.skip("no linker for another architecture")
+    arm = Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72"})
+    executable = build(lower(conv_module()), SimpleNamespace(name="cpu", tvm_target=lambda: arm), jobs=1)
+    assert executable.program.code[18:20] == b"\xb7\x00"  # EM_AARCH64 in the ELF header
+    executable.save(tmp_path / "arm.lhcc")
+    for refused in (lambda: executable(*executable.random_inputs()), executable.profile):
+        with pytest.raises(TargetError, match="the model cannot run here: it was compiled for aarch64"):
+            refused()
+    with pytest.raises(ArtifactError, match="cannot run here: it was compiled for aarch64, this machine is"):
+        artifact.load(tmp_path / "arm.lhcc")
 
 
 def test_another_tvm(conv_executable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
