@@ -65,13 +65,13 @@ def _masks(weight: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def from_dense(weight: NDArray[np.float32], block: int) -> Patterns | None:
-    """None if the kernels have more than MOST patterns, or more taps than a mask has bits."""
+    """None if the kernels have no pattern, more than MOST, or more taps than a mask has bits."""
     outputs, inputs, height, width = weight.shape
     if height * width > 62:
         return None
     masks = _masks(weight)
     known = [int(mask) for mask in np.unique(masks) if mask]
-    if len(known) > MOST:
+    if not 0 < len(known) <= MOST:
         return None
     taps = tuple(tuple(tap for tap in range(height * width) if mask >> tap & 1) for mask in known)
     output, inp = np.nonzero(masks)

@@ -208,8 +208,8 @@ class WideKernel:
         )
 
     def _finish(self, tile: TileClass, image: Expr, y: Expr, v: Expr, waiting: Expr, place: Expr) -> list[Stmt]:
-        """Epilogue and stores.  A row that ends within a vector runs into the next row, which is written after it; the
-        last row of the tile is cut exactly."""
+        """Epilogue and stores.  A row that ends within a vector may run into the rows of the tile that are written after
+        it; what would run beyond them is cut exactly."""
         spec = self.spec
         lanes = spec.lanes
         _, outputs, height, width = spec.result
@@ -219,8 +219,9 @@ class WideKernel:
             for vector in range(tile.vectors):
                 at = place + integer((row * tile.vectors + vector) * lanes)
                 to = plane + (y + integer(row)) * integer(width) + (v + integer(vector)) * integer(lanes)
+                rest = (tile.rows - row) * width - vector * lanes  # elements of the tile from here on
                 last = vector == tile.vectors - 1
-                if not last or tile.cut == lanes or (row < tile.rows - 1 and tile.whole_rows):
+                if not last or tile.cut == lanes or (tile.whole_rows and rest >= lanes):
                     code.append(put(self.y, self._epilogue(get(waiting, at, lanes), to, lanes), to, lanes))
                     continue
                 for lane in range(tile.cut):
