@@ -23,7 +23,7 @@ td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .frame { fill: none; stroke: #8888; } .grid { stroke: #8883; } .roof { fill: none; stroke: #c53030; stroke-width: 1.5; }
 svg .roof-label { fill: #c53030; } .key span { display: inline-block; width: .8em; height: .8em; margin: 0 .4em 0 1em; }
-.note { opacity: .75; }
+.note { opacity: .75; } .shapes { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 """
 
 
@@ -57,7 +57,7 @@ def to_html(profile: Profile, pictures: Mapping[str, str] | None = None) -> str:
 def _pictures(pictures: Mapping[str, str]) -> str:
     if not pictures:
         return '<p class="note">No layer has kernel shapes to show, or an artifact was profiled, not a model.</p>'
-    return "\n".join(f"<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>" for name, svg in pictures.items())
+    return '<div class="shapes">' + "\n".join(pictures.values()) + "</div>"
 
 
 def _section(title: str, content: str) -> str:

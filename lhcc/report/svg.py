@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROW, LABEL, BAR, VALUE = 22, 240, 560, 150  # pixels
 PLOT_W, PLOT_H, MARGIN = 900, 420, 60
-COLOURS = {"tiles": "#2b6cb0", "dyadic": "#b7791f", "template": "#2f855a", "morphology": "#805ad5"}
+COLOURS = {"dense": "#319795", "tiles": "#2b6cb0", "dyadic": "#b7791f", "template": "#2f855a", "morphology": "#805ad5"}
 PLAIN = "#718096"
 
 

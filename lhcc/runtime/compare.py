@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from lhcc.errors import InputError, ToolMissing
+from lhcc.errors import InputError
 from lhcc.runtime.profile import MIN_REPEATS, Profile, Undisturbed
 
 if TYPE_CHECKING:
     from lhcc.runtime.executable import Executable
 
 WARMUP, BUDGET_S, PATIENCE_S = 3, 1.0, 5.0
-ORT_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,9 @@ def compare(
     """Profiles both; `model` is what `executable` was made of, which ONNX Runtime must be able to read."""
     inputs = tuple(inputs) or executable.random_inputs()
     if against == "onnxruntime":
-        session = _OrtSession(model, executable, inputs)
+        from lhcc.runtime.onnxruntime_session import OrtSession
+
+        session = OrtSession(model, executable, inputs)
         run, layers = session.run, session.layers
     else:
         other = _other(against, executable)
@@ -119,42 +116,3 @@ def _layer_times(profile: Profile) -> dict[str, float]:
     for layer in profile.layers:
         times[layer.name] += layer.time_us
     return dict(times)
-
-
-class _OrtSession:
-    """ONNX Runtime on the same model, inputs and number of threads."""
-
-    def __init__(self, model: str, executable: Executable, inputs: Sequence[Any]) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ToolMissing("onnxruntime is not installed", "pip install onnxruntime") from None
-        if Path(model).suffix != ".onnx":
-            raise InputError(f"ONNX Runtime cannot read {model}", "profile the .onnx file that it was compiled from")
-        self.runtime, self.model = onnxruntime, str(model)
-        self.threads = executable.threads
-        self.feed = {spec.name: value for spec, value in zip(executable.inputs, inputs, strict=True)}
-        self.session = self._open(profiling=None)
-
-    def _open(self, profiling: str | None) -> Any:
-        options = self.runtime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        if profiling:
-            options.enable_profiling, options.profile_file_prefix = True, profiling
-        return self.runtime.InferenceSession(self.model, options, providers=["CPUExecutionProvider"])
-
-    def run(self) -> object:
-        return self.session.run(None, self.feed)
-
-    def layers(self) -> dict[str, float]:
-        """Median microseconds of every node, by its name in the model."""
-        with tempfile.TemporaryDirectory(prefix="lhcc-") as folder:
-            session = self._open(os.path.join(folder, "ort"))
-            for _ in range(ORT_RUNS):
-                session.run(None, self.feed)
-            events = json.loads(Path(session.end_profiling()).read_text())
-        times: dict[str, list[float]] = defaultdict(list)
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                times[event["name"].removesuffix("_kernel_time")].append(event["dur"])
-        return {name: statistics.median(values) for name, values in times.items()}

@@ -58,7 +58,9 @@ def big_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(2)
-    nodes, weights, tensor = [], [], "x"
+    nodes: list[Any] = []
+    weights: list[Any] = []
+    tensor = "x"
     for number, outputs in enumerate((128, 256, 64, 32, 48)):
         inputs = 128 if number == 0 else weights[-1].dims[0]
         value = rng.standard_normal((outputs, inputs, 3, 3)).astype("float32")

@@ -146,3 +146,25 @@ def test_two_executables_take_turns(conv_executable: Any, tmp_path: Path) -> Non
     data = json.loads(json.dumps(compared.json()))
     assert data["against"]["speedup"] == compared.speedup
     assert "times as fast" in str(compared)
+
+
+def test_nodes_that_onnxruntime_fused_are_found_in_the_model(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    from lhcc.runtime.onnxruntime_session import _names
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("Add", ["c", "x"], ["s"], name="add"),
+        helper.make_node("Relu", ["s"], ["r"], name="relu"),
+        helper.make_node("MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 2]),
+    ]
+    tensors = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 4, 4]) for name in "xwp"}
+    graph = helper.make_graph(nodes, "g", [tensors["x"], tensors["w"]], [tensors["p"]])
+    onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
+    name_of = _names(str(tmp_path / "m.onnx"))
+    assert name_of("r_nchwc", "Conv") == "first"
+    assert name_of("fused first", "FusedConv") == "first"
+    assert name_of("p_nchwc", "MaxPool") == "pool"
+    assert name_of("ReorderOutput", "ReorderOutput") == "ReorderOutput"
