@@ -6,11 +6,13 @@ Each sample is a fresh process, so nothing is warm but the disk.  `python -m ben
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from benchmarks.models import network_file
 from benchmarks.results import ROOT, Case, Result
@@ -47,10 +49,11 @@ class ScriptFailed(Exception):
     """The last line that the script said."""
 
 
-def seconds(script: str, *arguments: str, timeout_s: float = 600) -> float:
-    """What one run of a script in a fresh process took, by its own clock."""
+def seconds(script: str, *arguments: str, timeout_s: float = 600) -> tuple[float, float]:
+    """What one run of a script in a fresh process took, by its own clock; and the CPU time of the whole process."""
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     command = [sys.executable, "-c", script, *arguments]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=environment)
     except subprocess.TimeoutExpired:
@@ -58,22 +61,28 @@ def seconds(script: str, *arguments: str, timeout_s: float = 600) -> float:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"]
         raise ScriptFailed(lines[-1])
-    return float(done.stdout.split()[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return float(done.stdout.split()[-1]), cpu
 
 
 def sample(session: Session, title: str, repeats: int, threads: int, script: str, arguments: Sequence[str]) -> Result:
     """Repeats a script and keeps its times as one case."""
-    result = Result("lhcc", role="ours")
+    result, cpu_s = Result("lhcc", role="ours"), []
     session.progress.start(title)
     try:
         for repeat in range(repeats):
             session.progress.step(f"{repeat + 1} of {repeats}")
-            result.rounds_ms.append(1e3 * seconds(script, *arguments))
+            wall, cpu = seconds(script, *arguments)
+            result.rounds_ms.append(1e3 * wall)
+            cpu_s.append(cpu)
         result.summarise(result.rounds_ms)
     except ScriptFailed as failure:
         result.error = str(failure)
     session.progress.clear()
-    session.keep(Case(title, threads, [result]))
+    session.keep(Case(title, threads, [result], {"process_cpu_s": cpu_s}))
+    if cpu_s:
+        print(f"  CPU time of the process: {median(cpu_s):.2f} s")
     return result
 
 

@@ -8,7 +8,7 @@ convolution, He-normal weights (scaled for the density kept) and then a bias of 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -277,8 +277,15 @@ class LayerShape:
 
 def layer(shape: LayerShape, mask: masks.Mask | None = None, seed: int = 0) -> NetworkWriter:
     """One convolution with its ReLU; without a mask it is dense."""
+    return stack(shape, [mask], seed)
+
+
+def stack(shape: LayerShape, layer_masks: Sequence[masks.Mask | None], seed: int = 0) -> NetworkWriter:
+    """Convolutions of one shape in a row, each with its ReLU."""
     net = NetworkWriter(str(shape), shape.inputs, shape.size, Recipe(seed=seed))
-    net.conv("conv", net.input, shape.outputs, shape.kernel, shape.stride, mask=mask)
+    x = net.input
+    for index, mask in enumerate(layer_masks, start=1):
+        x = net.conv(f"conv{index}", x, shape.outputs, shape.kernel, shape.stride, mask=mask)
     return net
 
 

@@ -133,6 +133,7 @@ def test_single_layer_computes_its_convolution(tmp_path: Path) -> None:
     mask = masks.unstructured(np.random.default_rng(1), shape.weight_shape, 0.4)
     path = models.write(models.layer(shape, mask, seed=4), tmp_path / "layer.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["layer.onnx"]
+    assert [conv.name for conv in models.stack(LayerShape(6, 6, 3, 9), [None] * 3).convs] == ["conv1", "conv2", "conv3"]
     rng = np.random.default_rng(4)
     scale = np.float32(np.sqrt(2 / (6 * 9 * float(mask.mean()))))
     weight = rng.standard_normal(shape.weight_shape).astype(np.float32) * scale * mask
