@@ -11,9 +11,10 @@ from lhcc.errors import LhccError
 if TYPE_CHECKING:
     from lhcc.inspection import Report
     from lhcc.runtime.executable import Executable
+    from lhcc.tuning.tune import TuningReport
 
 __version__ = "0.1.0"
-__all__ = ["LhccError", "compile", "inspect", "load"]
+__all__ = ["LhccError", "compile", "inspect", "load", "tune"]
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -44,3 +45,22 @@ def inspect(model: Any, inputs: Any = None, *, input_shapes: Shapes | None = Non
     from lhcc.inspection import inspect_module
 
     return inspect_module(import_model(model, inputs, input_shapes))
+
+
+def tune(
+    model: Any,
+    target: str = "cpu",
+    inputs: Any = None,
+    *,
+    budget_s: float = 60.0,
+    database: str = "tuning.json",
+    **how: Any,
+) -> TuningReport:
+    """Measures for `budget_s` seconds which kernels are the fastest; `lhcc.compile(..., tuning=database)` takes them.
+
+    Further arguments: `input_shapes`, the options of `compile`, `rpc="HOST:PORT"` and `key` to measure on a board that
+    runs `lhcc serve`, `also_generic=True` for operators that have no kernel generator of lhcc's.
+    """
+    from lhcc.tuning.tune import tune_with
+
+    return tune_with(model, target, inputs, budget_s=budget_s, database=database, **how)

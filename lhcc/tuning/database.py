@@ -147,9 +147,10 @@ def _mismatch(known: Sequence[Setting], wanted: Setting) -> str:
     if not known:
         return "this workload is not in the tuning database"
     nearest = max(known, key=lambda setting: _likeness(setting, wanted))
+    elsewhere = wanted.processor not in ("", nearest.processor)
     differences = [
         (f"for target {nearest.target}", f"target is {wanted.target}", nearest.target != wanted.target),
-        (f"on {nearest.processor}", f"processor is {wanted.processor}", wanted.processor not in ("", nearest.processor)),
+        (f"on {nearest.processor}", f"processor is {wanted.processor}", elsewhere),
         (f"with {nearest.threads} threads", f"number is {wanted.threads}", nearest.threads != wanted.threads),
         (f"by lhcc {nearest.lhcc}", f"version is {wanted.lhcc}", nearest.lhcc != wanted.lhcc),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
@@ -12,6 +13,7 @@ from lhcc.tuning.space import Task
 FINALISTS = 3
 PATIENCE = 6  # batches without an improvement, after which a workload is left alone
 NOISE = 0.01  # a smaller gain than this is none
+UNMEASURED = 1e-3  # microseconds a cycle, and a little more: what was never looked at comes first
 BASE = 0  # the number of the untuned choice
 
 
@@ -85,8 +87,9 @@ class Search:
 
     def promise(self, batch: int) -> float:
         """What trying more candidates may save: the time spent in the layers, less as nothing better is found."""
-        time = (self.base_us or 1e6) * self.best_ratio * len(self.task.layers)
-        return float(time * 0.7 ** (self.stale / batch))
+        time = (self.base_us or UNMEASURED * self.task.estimates[BASE]) * self.best_ratio * len(self.task.layers)
+        promise: float = time * 0.7 ** (self.stale / batch)
+        return promise
 
     def finalists(self) -> list[int]:
         """Candidates that are near enough to the best to be compared with it again."""
@@ -102,4 +105,4 @@ def typical(samples: list[float]) -> float:
 def ratio(samples: list[float], base: list[float]) -> float:
     """How much longer than the untuned one, round by round: what is slow for both in a round cancels out."""
     paired = median(one / other for one, other in zip(samples, base, strict=True))
-    return (paired * typical(samples) / typical(base)) ** 0.5
+    return math.sqrt(paired * typical(samples) / typical(base))

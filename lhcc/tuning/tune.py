@@ -80,6 +80,26 @@ class TuningReport:
         return "\n".join([*lines, f"compile with tuning={self.database}"])
 
 
+def tune_with(
+    model: Any,
+    target: str,
+    inputs: Any,
+    *,
+    budget_s: float,
+    database: str,
+    input_shapes: Mapping[str, Any] | None = None,
+    rpc: str | None = None,
+    key: str = "",
+    also_generic: bool = False,
+    **options: Any,
+) -> TuningReport:
+    """`tune_model`, with the options of the compiler as arguments of their own."""
+    return tune_model(
+        model, target, inputs, input_shapes, budget_s=budget_s, database=database, options=options,
+        rpc=rpc, key=key, also_generic=also_generic,
+    )  # fmt: skip
+
+
 def tune_model(
     model: Any,
     target: str,
@@ -129,7 +149,8 @@ def _link(rpc: str | None, key: str) -> Link:
         return LocalLink()
     from lhcc.tuning.remote import RemoteLink
 
-    return RemoteLink(rpc, key)
+    link: Link = RemoteLink(rpc, key)
+    return link
 
 
 def _outcome(search: Search) -> TunedWorkload:

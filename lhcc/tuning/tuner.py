@@ -1,4 +1,4 @@
-"""Compiles candidates, has them measured, and writes down what was found, until the time is over or nothing is gained."""
+"""Compiles candidates, has them measured and writes down what was found, until the time is over or all is tried."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from lhcc.report.progress import report
@@ -18,6 +18,7 @@ from lhcc.tuning.space import Space, Task
 from lhcc.tuning.worker import Code, Problem
 
 BATCH = 4  # candidates that are measured in turn with the untuned one
+AHEAD = 2  # batches that are compiled before they are measured
 QUICK, QUICK_S = 9, 0.2  # rounds of a first measurement, and the most seconds that they may take
 CAREFUL, CAREFUL_S = 60, 0.5  # of a last one
 FINAL_SHARE = 0.3  # of the budget, at most, for comparing the best once more
@@ -45,8 +46,10 @@ class Tuner:
         self.searches: list[Search] = []
         self.problems: dict[str, Future[Problem]] = {}
         self.libraries: dict[str, bytes] = {}  # machine code by the identity of its kernel
-        # the compiler gets the cores that are not measured on
-        self.pool = ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) - setting.threads))
+        # with cores to spare, compiling goes on while candidates are measured; else the two take turns on all cores
+        cores = len(os.sched_getaffinity(0))
+        self.overlap = cores > setting.threads + 1
+        self.pool = ThreadPoolExecutor(cores - setting.threads if self.overlap else cores)
 
     def run(self, tasks: Sequence[Task]) -> str:
         """Searches; why it ended.  Ctrl-C ends it, too: what was measured is in the database already."""
@@ -63,15 +66,22 @@ class Tuner:
     # ---- first measurements
     def _explore(self) -> str:
         share = min(FINAL_SHARE * self.budget_s, 1.5 * CAREFUL_S * len(self.searches))
+        end = self.deadline - share
         waiting: deque[Batch] = deque()
         while True:
-            while len(waiting) < 2 and (search := self._most_promising(waiting)):
-                waiting.append(self._begin(search))
+            if self.overlap or not waiting:
+                while len(waiting) < AHEAD and (search := self._most_promising(waiting)):
+                    waiting.append(self._begin(search))
             if not waiting:
                 return "nothing more to gain"
-            if time.monotonic() > self.deadline - share:
+            if not self.overlap:
+                wait([code for batch in waiting for code in batch.codes.values()], max(0.0, end - time.monotonic()))
+            if time.monotonic() > end:
+                for batch in waiting:
+                    for code in batch.codes.values():
+                        code.cancel()
                 return "the time is over"
-            self._measure(waiting.popleft())
+            self._measure(waiting.popleft(), end)
             self._show()
 
     def _most_promising(self, waiting: deque[Batch]) -> Search | None:
@@ -81,7 +91,8 @@ class Tuner:
 
     def _begin(self, search: Search) -> Batch:
         numbers = [BASE, *search.ranking.next(BATCH)]
-        return Batch(search, self._problem(search.task), {n: self.pool.submit(self._code, search.task, n) for n in numbers})
+        codes = {number: self.pool.submit(self._code, search.task, number) for number in numbers}
+        return Batch(search, self._problem(search.task), codes)
 
     def _problem(self, task: Task) -> Future[Problem]:
         if task.workload not in self.problems:
@@ -95,11 +106,16 @@ class Tuner:
             self.libraries[kernel.identity] = compile_kernels(functions, self.space.tvm_target(), jobs=1)
         return Code(self.libraries[kernel.identity], KERNEL, kernel.constants)
 
-    def _measure(self, batch: Batch) -> None:
-        """Checks and times the candidates of a batch; one that fails is noted as such."""
+    def _measure(self, batch: Batch, end: float) -> None:
+        """Checks and times the candidates of a batch; one that fails is noted as such, one not ready is forgotten."""
         search = batch.search
+        wait([batch.problem], max(0.0, end - time.monotonic()))
+        wait(batch.codes.values(), max(0.0, end - time.monotonic()))
+        if not batch.problem.done() or not batch.codes[BASE].done():
+            return
         self.measurer.begin(self.searches.index(search), batch.problem.result())
-        good = [number for number, code in batch.codes.items() if self._passes(search, number, code)]
+        ready = {number: code for number, code in batch.codes.items() if code.done()}
+        good = [number for number, code in ready.items() if self._passes(search, number, code)]
         if BASE not in good:
             search.broken = True
             return

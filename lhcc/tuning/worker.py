@@ -1,4 +1,4 @@
-"""Runs candidates: in a process of its own on this machine, or inside an RPC server.  Needs the TVM runtime and numpy.
+"""The process that runs candidates, on this machine or behind an RPC server.  Needs the TVM runtime and numpy only.
 
 A worker answers requests, one at a time.  What a candidate does to its process costs that candidate only.
 """
@@ -6,8 +6,6 @@ A worker answers requests, one at a time.  What a candidate does to its process 
 from __future__ import annotations
 
 import ctypes
-import json
-import pickle
 import random
 import signal
 import sys
@@ -28,7 +26,6 @@ from lhcc.runtime.memory import allocate
 
 Array = NDArray[Any]
 TOLERANCE = 1e-4  # of the largest expected value: sums of float32 in another order
-REQUEST = "lhcc.tuning.request"  # the name under which RPC servers offer `answer`
 
 
 @dataclass(frozen=True)
@@ -145,16 +142,6 @@ def _aligned(array: Array) -> Array:
 
 def _tensor(array: Array) -> Any:
     return ffi().from_dlpack(array)
-
-
-def register() -> None:
-    """Offers a worker to the clients of this process's RPC server."""
-    worker = Worker()
-
-    def answer(data: bytes) -> str:
-        return json.dumps(worker.handle(pickle.loads(data)))  # the tuner does not run what a server answers
-
-    ffi().register_global_func(REQUEST, answer, override=True)
 
 
 def _die_with_parent() -> None:
