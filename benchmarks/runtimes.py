@@ -190,18 +190,17 @@ def load_lhcc(model: Path, threads: int, options: Options) -> Loaded:
     """Compiles here, or loads `artifact=FILE`; the other options go to lhcc.compile."""
     import lhcc
 
-    artifact = options.pop("artifact", None)
+    settings: dict[str, Any] = dict(options)
+    artifact = settings.pop("artifact", None)
     if artifact is not None:
-        executable: Any = lhcc.load(artifact)
-    else:
-        executable = lhcc.compile(str(model), target=options.pop("target", "cpu"), threads=threads, **options)
-    return _load_executable(executable, model)
+        return _load_executable(lhcc.load(artifact), model)
+    target = settings.pop("target", "cpu")
+    return _load_executable(lhcc.compile(str(model), target=target, threads=threads, **settings), model)
 
 
 def load_lhcc_int8(model: Path, threads: int, options: Options) -> Loaded:
     """Approximates by dyadic weights, then compiles to integers only."""
-    import lhcc
-
+    lhcc: Any = importlib.import_module("lhcc")
     batches = np.concatenate([x for _, x in _calibration(model)])
     dyadic = lhcc.approximate(str(model), calibrate=batches, **options)
     return _load_executable(lhcc.compile(dyadic, target="cpu", threads=threads, precision="int8"), model)
