@@ -15,7 +15,7 @@ from tvm import tirx as T
 
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
-from lhcc.targets.cpu.tir import flat, function, get, integer, loop, put, register, sequence, tensor, var
+from lhcc.targets.cpu.tir import flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
 from lhcc.targets.cpu.vector import activate, const
 
 Expr = Any
@@ -162,7 +162,12 @@ class ConvKernel:
             if unroll < per_column:
                 base_x = base_x + chunk * integer(unroll * spec.source.channel)
                 base_w = base_w + chunk * integer(unroll * spec.block)
-            body = [s for channel in range(unroll) for s in self._channel(shape, pixels, sums, base_x, base_w, channel)]
+            x, body = self.x, []
+            if spec.lanes == 16 and not spec.lanewise:  # inputs are operands of multiply-adds
+                x, body = opaque(self.x, base_x, self.at(integer(spec.bounds_at)), "near")
+                base_x = integer(0)
+            for channel in range(unroll):
+                body += self._channel(shape, pixels, sums, x, base_x, base_w, channel)
             if unroll < per_column:
                 body = [loop(chunk, per_column // unroll, body)]
             if stop - start > 1:
@@ -172,7 +177,14 @@ class ConvKernel:
         return code
 
     def _channel(
-        self, shape: Shape, pixels: list[tuple[int, int]], sums: Sums, base_x: Expr, base_w: Expr, channel: int
+        self,
+        shape: Shape,
+        pixels: list[tuple[int, int]],
+        sums: Sums,
+        x: Expr,
+        base_x: Expr,
+        base_w: Expr,
+        channel: int,
     ) -> list[Stmt]:
         """The innermost code: the weights of one input channel, then one multiply-add per pixel and vector."""
         spec = self.spec
@@ -186,14 +198,14 @@ class ConvKernel:
                 code.append(T.Evaluate(self._prefetch(base_w + (offset + spec.prefetch))))
             loaded.append(value)
         row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
-        for y, x in pixels:
+        for y, column_ in pixels:
             for v in range(spec.vectors):
-                offset = y * row + x * column + channel * spec.source.channel
+                offset = y * row + column_ * column + channel * spec.source.channel
                 if spec.lanewise:
-                    value = get(self.x, base_x + (offset + v * spec.lanes), spec.lanes)
+                    value = get(x, base_x + (offset + v * spec.lanes), spec.lanes)
                 else:
-                    value = T.Broadcast(get(self.x, base_x + offset), spec.lanes)
-                into = sums[y * shape.width + x][v][channel % shape.splits]
+                    value = T.Broadcast(get(x, base_x + offset), spec.lanes)
+                into = sums[y * shape.width + column_][v][channel % shape.splits]
                 product = T.Max(get(into), value) if spec.combine == "max" else get(into) + value * loaded[v]
                 code.append(put(into, product))
         return code
