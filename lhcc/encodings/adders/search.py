@@ -276,7 +276,7 @@ class Search:
         self.enqueue(v)
 
     def _replace(self, e: int, i: int, pair: Pair, by: Term, cap: int) -> bool:
-        """Replaces the occurrence of the pair that starts at term i of sum e, if there is one and the depth allows it."""
+        """Replaces the occurrence of the pair that starts at term i of sum e, if there is one and the depth allows."""
         a, b, apart, differ = pair
         terms = self.sums[e]
         src, shift, neg = terms[i]

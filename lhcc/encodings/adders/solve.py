@@ -1,7 +1,7 @@
 """From a constant matrix to a small adder graph: greedy sharing in milliseconds, then an anytime search.
 
-The search works on the matrix and on its transpose in turn: reversing every edge of a network gives the network of the
-transposed matrix at a cost that differs by a constant, and what is a local optimum one way round need not be one the other way.
+The search works on the matrix and on its transpose in turn: reversing every edge of a network gives the network of
+the transposed matrix at a cost that differs by a constant, and a local optimum one way round need not be one the other.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _UNLIMITED = 1 << 62
 _DEEPEST = 48
 _PHASES = 8
 _WIDEST = 60
+_WEIGHT_BITS = 32
 
 
 class AdderError(LhccError):
@@ -50,8 +51,11 @@ def integers(matrix: ArrayLike) -> tuple[NDArray[np.int64], int]:
                     "approximate the weights first: lhcc approximate MODEL -o dyadic.onnx",
                 )
         scaled = np.ldexp(real, -exponent)
-        if np.abs(scaled).max(initial=0) >= 2.0**_WIDEST:
-            raise AdderError(f"the weights span more than {_WIDEST} bits")
+        if np.abs(scaled).max(initial=0) >= 2.0**_WEIGHT_BITS:
+            raise AdderError(
+                f"a weight needs more than {_WEIGHT_BITS} bits, so the matrix is not dyadic in earnest",
+                "approximate the weights first: lhcc approximate MODEL -o dyadic.onnx",
+            )
         whole = scaled.astype(np.int64)
     reach = int(np.abs(whole).astype(np.float64).sum(axis=0).max(initial=0))
     if reach >= 1 << _WIDEST:
