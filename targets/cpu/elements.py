@@ -10,7 +10,7 @@ from lhcc.encodings import elements
 from lhcc.encodings.elements import Elements
 from lhcc.ir.layer import ConvLayer
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.tir import Expr, Stmt, get, integer, loop, put, register, var
+from lhcc.targets.cpu.tir import Expr, Stmt, get, integer, loop, opaque, put, register, var
 from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
 
 NEAR = 36 << 10  # bytes of widened input that stay in the first-level cache
@@ -71,10 +71,15 @@ class ElementsKernel(WideKernel):
             T.Bind(position, base + self.at(integer(entries_at) + entry)),
             T.Bind(value, T.Broadcast(get(self.values, entry), lanes)),
         ]
+        x, near = self.x, position
+        if lanes == 16:
+            x, code = opaque(self.x, position, self.at(integer(0)), "near")  # the class of the first tile is 0
+            near = integer(0)
+            products += code
         for s, into in enumerate(sums):
             row, vector = divmod(s, tile.vectors)
             offset = row * spec.strides[0] * width + vector * lanes
-            products.append(put(into, get(into) + value * get(self.x, position + integer(offset), lanes)))
+            products.append(put(into, get(into) + value * get(x, near + integer(offset), lanes)))
         at = integer(self.tables_at) + group * integer(outputs + 1) + self.out
         per_output = [
             *[T.AllocBuffer(s) for s in sums],
