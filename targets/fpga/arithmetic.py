@@ -70,7 +70,7 @@ def _channel(
     bounds: Bounds = (None, None)
     for step in steps:
         if isinstance(step, Clip):
-            bounds = _meet(bounds, (step.low, step.high))
+            bounds = meet(bounds, (step.low, step.high))
         elif isinstance(step, Requantise):
             shift = int(np.broadcast_to(step.shift, (channels,))[channel])
             multiplier = int(np.broadcast_to(step.multiplier, (channels,))[channel])
@@ -78,8 +78,8 @@ def _channel(
             already = half if rounded and multiplier == 1 else 0
             rounded = False
             a = net.shift(scale_up(net, a, multiplier << max(-shift, 0), half - already), max(shift, 0))
-            low, high = (None if b is None else _round(b, shift, multiplier) for b in bounds)
-            bounds = _meet((low, high), (step.low, step.high))
+            low, high = (None if b is None else requantised(b, shift, multiplier) for b in bounds)
+            bounds = meet((low, high), (step.low, step.high))
         elif isinstance(step, Piecewise):
             a, bounds = _piecewise(net, net.clip(a, *bounds), step), (None, None)
         else:
@@ -87,12 +87,12 @@ def _channel(
     return net.clip(a, *bounds)
 
 
-def _round(value: int, shift: int, multiplier: int) -> int:
+def requantised(value: int, shift: int, multiplier: int) -> int:
     product = value * multiplier
     return product << -shift if shift <= 0 else (product + (1 << shift - 1)) >> shift
 
 
-def _meet(first: Bounds, then: Bounds) -> Bounds:
+def meet(first: Bounds, then: Bounds) -> Bounds:
     """Two clips, one after the other, as one."""
     low = then[0] if first[0] is None else limited(first[0], *then)
     high = then[1] if first[1] is None else limited(first[1], *then)

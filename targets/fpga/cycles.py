@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, FifoStage, JoinStage, Pipeline, Stage, WindowStage
+from lhcc.targets.fpga.folded_jobs import GAP
+from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, ArrayStage, FifoStage, JoinStage, Pipeline, Stage, WindowStage
 
 
 class _Unit:
@@ -117,6 +118,55 @@ class _Fifo(_Unit):
         self.valid = self.count > 0
 
 
+class _Array(_Pipe):
+    """The folded array: an image is stored word by word, then the jobs run, with idle cycles between them."""
+
+    def __init__(self, stage: ArrayStage, inputs: list[int], output: int) -> None:
+        super().__init__(inputs, output, GAP)
+        self.words, self.blocks = stage.code.input_words, stage.code.input_blocks
+        readers = [k for k, j in enumerate(stage.folding.jobs) if any(s.tensor == stage.folding.input for s in j.sources)]
+        self.from_input, self.release = set(readers), max(readers)
+        self.lengths = [j.cycles for j in stage.folding.jobs]
+        self.sends = _sends(stage)
+        self.word = self.job = self.at = self.idle = 0
+        self.full = self.loaded = False
+
+    def ready(self, offered: list[bool], out_ready: bool) -> bool:
+        return not self.full and self.word % self.blocks == self.blocks - 1
+
+    def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
+        stored = offered and not self.full
+        if not (self.valid and not out_ready):
+            self._go()
+        if stored:
+            self.word += 1
+            if self.word == self.words:
+                self.word, self.full = 0, True
+
+    def _go(self) -> None:
+        issue = self.loaded and self.idle == 0 and (self.full or self.job not in self.from_input)
+        self.move(issue and self.job == len(self.lengths) - 1 and self.at in self.sends)
+        if not self.loaded:
+            self.loaded = True
+        elif self.idle:
+            self.idle -= 1
+        elif issue:
+            self.at += 1
+            if self.at == self.lengths[self.job]:
+                self.full = self.full and self.job != self.release
+                self.at, self.idle, self.job = 0, GAP, (self.job + 1) % len(self.lengths)
+
+
+def _sends(stage: ArrayStage) -> set[int]:
+    """At which issues of the last job a transfer leaves (the pipeline's length later)."""
+    job = stage.folding.jobs[-1]
+    ends = [k for k, p in enumerate(job.pairs) if k + 1 == len(job.pairs) or job.pairs[k + 1].output_block != p.output_block]
+    if not stage.output.lanes:
+        ends = ends[-1:]
+    step = 4 if job.pool else 1
+    return {k * job.pixels + i for k in ends for i in range(step - 1, job.pixels, step)}
+
+
 @dataclass
 class Timing:
     """Cycles are counted from the first one after reset, in which the first pixel is offered."""
@@ -144,6 +194,8 @@ def _unit(stage: AnyStage, links: dict[str, int], endless: bool) -> _Unit:
         return _Fifo(1 << 62 if endless else stage.depth, inputs, output)
     if isinstance(stage, WindowStage):
         return _Window(stage, inputs, output)
+    if isinstance(stage, ArrayStage):
+        return _Array(stage, inputs, output)
     if isinstance(stage, AccumulateStage):
         return _Accumulate(stage, inputs, output)
     assert isinstance(stage, JoinStage) and isinstance(stage, Stage)
@@ -159,10 +211,10 @@ def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
     for k, u in enumerate(units):
         for slot, link in enumerate(u.inputs):
             readers[link].append((k, slot))
-    left = [s.pixels * images for s in pipeline.inputs]
+    left = [s.transfers * images for s in pipeline.inputs]
     sinks = {streams[s.name]: k for k, s in enumerate(pipeline.outputs)}
-    owed = [s.pixels * images for s in pipeline.outputs]
-    per_image = [s.pixels for s in pipeline.outputs]
+    owed = [s.transfers * images for s in pipeline.outputs]
+    per_image = [s.transfers for s in pipeline.outputs]
     producer = {u.output: u for u in units}
     finished = [0] * images
     stalled = [0] * len(units)

@@ -20,10 +20,14 @@ def pack(x: Ints, stream: Stream) -> np.ndarray:
 
 def unpack(words: np.ndarray, stream: Stream) -> Ints:
     """The inverse, as (N, H, W, C) or (N, C)."""
-    channels, bits = stream.type.channels, stream.bits
+    lanes, bits = stream.lanes or stream.type.channels, stream.bits
     planes = np.unpackbits(words.view(np.uint8).reshape(len(words), -1), axis=1, bitorder="little")[:, : stream.word]
     weights = np.int64(1) << np.arange(bits, dtype=np.int64)
     if stream.type.signed:
         weights[-1] = -weights[-1]
-    values: Ints = planes.reshape(-1, channels, bits).astype(np.int64) @ weights
+    values: Ints = planes.reshape(-1, lanes, bits).astype(np.int64) @ weights
+    if stream.lanes:
+        blocks = stream.transfers // stream.pixels
+        values = values.reshape(-1, blocks, stream.pixels, lanes).transpose(0, 2, 1, 3)
+        values = values.reshape(-1, stream.pixels, blocks * lanes)[..., : stream.type.channels]
     return values.reshape(-1, *stream.type.shape)

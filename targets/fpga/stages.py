@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from lhcc.integer import TensorType
 from lhcc.integer.core import Pair
+from lhcc.targets.fpga.folded_code import Code
+from lhcc.targets.fpga.folded_jobs import Folding
 from lhcc.targets.fpga.netlist import Netlist
 from lhcc.targets.fpga.timing import Schedule
 
@@ -16,6 +18,10 @@ class Stream:
 
     name: str
     type: TensorType
+    lane_bits: int | None = None
+    """bits of a channel where they are more than the type needs"""
+    lanes: int | None = None
+    """channels of a transfer where it is no whole pixel: all pixels of the first lanes come first"""
 
     @property
     def height(self) -> int:
@@ -32,12 +38,17 @@ class Stream:
     @property
     def bits(self) -> int:
         """of one channel; all have the same"""
-        return self.type.bits
+        return self.lane_bits or self.type.bits
 
     @property
     def word(self) -> int:
         """bits of one transfer"""
-        return self.bits * self.type.channels
+        return self.bits * (self.lanes or self.type.channels)
+
+    @property
+    def transfers(self) -> int:
+        """of one image"""
+        return self.pixels * (-(-self.type.channels // self.lanes) if self.lanes else 1)
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,19 @@ class FifoStage:
     depth: int
 
 
-AnyStage = Stage | FifoStage
+@dataclass(frozen=True)
+class ArrayStage:
+    """The folded block array: it takes a whole image, works through all jobs, and sends the result."""
+
+    name: str
+    layers: tuple[str, ...]
+    inputs: tuple[Stream, ...]
+    output: Stream
+    folding: Folding
+    code: Code
+
+
+AnyStage = Stage | FifoStage | ArrayStage
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,17 +140,18 @@ class Simulation:
 
 
 def build(
-    verilog: str, folder: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimise: int = 0,
+    files: Mapping[str, str], folder: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimise: int = 0,
     vcd: bool = False,
 ) -> Simulation:
     """Verilates and compiles a design as one unit; `optimise` 1 pays beyond some million cycles."""
     tool, compiler = find_verilator(), _compiler()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{TOP}.v").write_text(verilog)
+    for name, text in files.items():
+        (folder / name).write_text(text)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     options = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
-               "--top-module", TOP, "--prefix", "Vlhcc", "--Mdir", model, "--output-split", "0",
+               "--top-module", TOP, "--prefix", "Vlhcc", "--Mdir", model, "--output-split", "0", f'-DLHCC_DATA="{folder.resolve()}/"',
                *(["--trace"] if vcd else [])]
     _run([tool.binary, *options, folder / f"{TOP}.v"], tool.environment)
     sources = sorted(model.glob("*.cpp"))
@@ -162,7 +163,7 @@ def build(
             "#define PORTS_OUT(X) " + " ".join(f"X({k}, {port('m', k, len(outputs))})" for k in range(len(outputs))),
             f'#include "{_HARNESS}"', ""]
     (model / "unit.cpp").write_text("\n".join(unit))
-    library = folder / f"simulation-{hashlib.sha256(verilog.encode()).hexdigest()[:12]}.so"
+    library = folder / f"simulation-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}.so"
     objects = _runtime(tool, compiler)
     _run([compiler, f"-O{optimise}", "-fPIC", "-shared", *_flags(tool), f"-I{model}", model / "unit.cpp", *objects,
           "-o", library])

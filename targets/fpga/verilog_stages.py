@@ -5,12 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, FifoStage, JoinStage, Stage, Stream, WindowStage
+from lhcc.targets.fpga.folded_verilog import write_array
+from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, ArrayStage, FifoStage, JoinStage, Stage, Stream, WindowStage
 from lhcc.targets.fpga.verilog_logic import LogicWriter, literal
 
-_RESERVED = {"input", "output", "wire", "reg", "module", "begin", "end", "case", "if", "else", "for", "or", "and", "not",
-             "xor", "buf", "table", "task", "time", "real", "integer", "signed", "always", "assign", "initial", "clk",
-             "rst", "function", "generate", "parameter", "posedge", "negedge", "default", "event", "force", "release"}
+_RESERVED = frozenset(
+    """accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind bins
+    binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clk clocking cmos config const
+    constraint context continue cover covergroup coverpoint cross deassign default defparam design disable dist do edge
+    else end endcase endclass endfunction endmodule endtask enum event eventually expect export extends extern final
+    first_match for force foreach forever fork forkjoin function generate genvar global highz0 highz1 if iff ifnone
+    ignore_bins illegal_bins implements implies import incdir include initial inout input inside instance int integer
+    interconnect interface intersect join join_any join_none large let liblist library local localparam logic longint
+    macromodule matches medium modport module nand negedge nettype new nexttime nmos nor noshowcancelled not notif0 notif1
+    null or output package packed parameter pmos posedge primitive priority program property protected pull0 pull1 pulldown
+    pullup pure rand randc randcase randsequence rcmos real realtime ref reg reject_on release repeat restrict return rnmos
+    rpmos rst rtran s_always s_eventually s_nexttime s_until scalared sequence shortint shortreal showcancelled signed small
+    soft solve specify specparam static string strong strong0 strong1 struct super supply0 supply1 sync_accept_on table
+    tagged task this throughout time timeprecision timeunit tran tri tri0 tri1 triand trior trireg type typedef union unique
+    unsigned until untyped use uwire var vectored virtual void wait wand weak weak0 weak1 while wildcard wire with within wor
+    xnor xor""".split()
+)
+"""keywords of Verilog and SystemVerilog, and our own ports"""
 
 
 def identifier(name: str) -> str:
@@ -53,6 +69,10 @@ def write_stage(stage: AnyStage) -> str:
         return "\n".join(_join(stage))
     if isinstance(stage, AccumulateStage):
         return "\n".join(_accumulate(stage))
+    if isinstance(stage, ArrayStage):
+        (x,), y = stage.inputs, stage.output
+        whole = 0 if y.lanes else y.type.channels
+        return write_array(identifier(stage.name), stage.code, x.bits, x.type.channels, whole)
     raise AssertionError("FIFOs are instances of lhcc_fifo")
 
 

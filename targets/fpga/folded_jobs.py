@@ -1,0 +1,305 @@
+"""A program as jobs for the block array: kept (tap, input block, output block) pairs, memory addresses, activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lhcc.errors import TargetError
+from lhcc.integer import (
+    Add,
+    Clip,
+    Concat,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    Instruction,
+    MaxPool,
+    Piecewise,
+    Program,
+    Requantise,
+    SumPool,
+    TensorType,
+)
+from lhcc.integer.core import Ints, Pair
+from lhcc.targets.fpga.arithmetic import meet, requantised, signed_digits
+
+INPUTS, OUTPUTS = 32, 16
+"""the array takes 32 channels and makes 16: one block of kernels that share a shape"""
+GAP = 6
+"""idle cycles between two jobs, so that the last result is in memory before it is read"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One term of a job: matrix.T @ tensor at (row * stride + dy, column * stride + dx), zero outside the image."""
+
+    tensor: str
+    dy: int
+    dx: int
+    matrix: Ints
+    """(channels in, channels out)"""
+
+
+@dataclass(frozen=True)
+class BlockPair:
+    """One pass of the array over all pixels: 32 inputs of one tap onto 16 outputs."""
+
+    source: Source
+    input_block: int
+    output_block: int
+    weights: Ints
+    """(32, 16)"""
+
+
+@dataclass
+class Job:
+    """One layer on the array: sources summed, bias, shift, limits, perhaps the maximum over 2x2 squares."""
+
+    name: str
+    layers: list[str]
+    output: str
+    sources: list[Source]
+    bias: Ints
+    rows: int
+    columns: int
+    stride: int
+    shift: int = 0
+    low: int | None = None
+    high: int | None = None
+    pool: bool = False
+    pairs: list[BlockPair] = field(default_factory=list)
+    dummies: int = 0
+    """passes of output blocks that no pair reaches: they only bring the bias"""
+
+    @property
+    def pixels(self) -> int:
+        """that the array visits; with pooling an odd last row or column is not needed"""
+        return self.walked[0] * self.walked[1]
+
+    @property
+    def walked(self) -> Pair:
+        return (self.rows & ~1, self.columns & ~1) if self.pool else (self.rows, self.columns)
+
+    @property
+    def blocks(self) -> int:
+        return -(-len(self.bias) // OUTPUTS)
+
+    @property
+    def cycles(self) -> int:
+        return len(self.pairs) * self.pixels
+
+    def pair(self) -> None:
+        """Cuts the sources into pairs, sorted by output block; only those with a weight in them are kept."""
+        for block in range(self.blocks):
+            found = [
+                pair
+                for source in self.sources
+                for k in range(-(-source.matrix.shape[0] // INPUTS))
+                if (pair := _block(source, k, block)).weights.any()
+            ]
+            if not found:
+                found = [_block(self.sources[0], 0, block)]
+                self.dummies += 1
+            self.pairs += found
+
+
+@dataclass(frozen=True)
+class Folding:
+    """All jobs of a program, in order, and the types of the tensors that they read and write."""
+
+    jobs: tuple[Job, ...]
+    input: str
+    types: dict[str, TensorType]
+
+    @property
+    def work(self) -> int:
+        """cycles in which the array is needed: kept pairs times pixels, summed over the layers"""
+        return sum((len(j.pairs) - j.dummies) * j.pixels for j in self.jobs)
+
+    @property
+    def period(self) -> int:
+        """cycles that one image occupies the array, gaps between jobs included"""
+        return sum(j.cycles + GAP for j in self.jobs)
+
+    @property
+    def digits(self) -> int:
+        return max((len(signed_digits(w)) for w in self._weights()), default=1) or 1
+
+    @property
+    def largest_shift(self) -> int:
+        return max((s for w in self._weights() for s, _ in signed_digits(w)), default=0)
+
+    def _weights(self) -> list[int]:
+        if not any(j.pairs for j in self.jobs):
+            return []
+        return np.unique(np.concatenate([np.unique(p.weights) for j in self.jobs for p in j.pairs])).tolist()
+
+
+def fold(program: Program) -> Folding:
+    """Raises TargetError where an instruction has no form on the array."""
+    return _Folder(program).run()
+
+
+class _Folder:
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.alias: dict[str, str] = {}
+        self.done: set[str] = set()
+        self.jobs: list[Job] = []
+
+    def run(self) -> Folding:
+        if len(self.program.inputs) != 1 or len(self.program.outputs) != 1:
+            raise TargetError("the folded array takes one input and one output", "use reuse=1")
+        for step in self.program.instructions:
+            if step.name not in self.done and not isinstance(step, Input):
+                self._job(step)
+        types = dict(self.program.types)
+        for name, target in self.alias.items():
+            types[name] = types[target]
+        for job in self.jobs:
+            job.pair()
+        return Folding(tuple(self.jobs), self.program.inputs[0].name, types)
+
+    def _real(self, name: str) -> str:
+        while name in self.alias:
+            name = self.alias[name]
+        return name
+
+    def _job(self, step: Instruction) -> None:
+        if isinstance(step, Flatten):
+            x = self.program.types[self._real(step.inputs[0])]
+            users = self.program.users[step.name]
+            if x.shape[:-1] not in ((1, 1), ()) and not all(isinstance(u, Dense) for u in users):
+                raise TargetError(f"'{step.name}' flattens an image for something else than a dense layer")
+            self.alias[step.name] = step.inputs[0]
+            return
+        t = self.program.types[step.name]
+        rows, columns = (t.shape[0], t.shape[1]) if len(t.shape) == 3 else (1, 1)
+        sources, bias, stride = self._sources(step)
+        job = Job(step.name, [step.name], step.name, sources, bias, rows, columns, stride)
+        if isinstance(step, Clip | Requantise):
+            self._absorb(job, step)
+        self._tail(job, step)
+        self.jobs.append(job)
+
+    def _tail(self, job: Job, step: Instruction) -> None:
+        """Lets the job do what follows it, as far as its one shift, one pair of limits and one pooling reach."""
+        shifted = isinstance(step, Requantise)
+        last = step
+        while last.name not in self.program.outputs and len(self.program.users[last.name]) == 1:
+            (user,) = self.program.users[last.name]
+            if isinstance(user, Requantise) and (shifted or not _plain(user)):
+                break
+            if isinstance(user, Clip | Requantise):
+                self._absorb(job, user)
+                shifted |= isinstance(user, Requantise)
+            elif isinstance(user, MaxPool) and (user.kernel, user.stride, any(user.padding)) == ((2, 2), (2, 2), False):
+                job.pool = True
+            else:
+                break
+            job.layers.append(user.name)
+            self.done.add(user.name)
+            job.output = user.name
+            last = user
+            if job.pool:
+                break
+
+    @staticmethod
+    def _absorb(job: Job, step: Clip | Requantise) -> None:
+        if isinstance(step, Requantise):
+            job.shift = int(step.shift)
+            job.low, job.high = (None if b is None else requantised(b, job.shift, 1) for b in (job.low, job.high))
+        job.low, job.high = meet((job.low, job.high), (step.low, step.high))
+
+    def _sources(self, step: Instruction) -> tuple[list[Source], Ints, int]:
+        names = [self._real(n) for n in step.inputs]
+        types = [self.program.types[n] for n in names]
+        channels = types[0].channels
+        nothing = np.zeros(self.program.types[step.name].channels, np.int64)
+        if isinstance(step, Conv):
+            if step.stride[0] != step.stride[1]:
+                raise TargetError(f"'{step.name}': strides {step.stride} differ, and the folded array has one")
+            top, left = step.padding[:2]
+            sources = [
+                Source(names[0], i * step.dilation[0] - top, j * step.dilation[1] - left, _dense(step, i, j))
+                for i in range(step.weight.shape[0])
+                for j in range(step.weight.shape[1])
+                if step.weight[i, j].any()
+            ]
+            return sources, step.bias, step.stride[0]
+        if isinstance(step, Dense):
+            shape = types[0].shape if len(types[0].shape) == 3 else (1, 1, channels)
+            weight = step.weight.reshape(*shape, -1)
+            places = [(i, j) for i in range(shape[0]) for j in range(shape[1])]
+            return [Source(names[0], i, j, weight[i, j]) for i, j in places], step.bias, 1
+        one = np.eye(channels, dtype=np.int64)
+        if isinstance(step, SumPool):
+            if step.stride[0] != step.stride[1]:
+                raise TargetError(f"'{step.name}': strides {step.stride} differ, and the folded array has one")
+            top, left = step.padding[:2]
+            places = [(i - top, j - left) for i in range(step.kernel[0]) for j in range(step.kernel[1])]
+            return [Source(names[0], i, j, one) for i, j in places], nothing, step.stride[0]
+        if isinstance(step, Add):
+            return [Source(n, 0, 0, one << s) for n, s in zip(names, step.shifts, strict=True)], nothing, 1
+        if isinstance(step, Concat):
+            parts, first = [], 0
+            for n, t in zip(names, types, strict=True):
+                part = np.zeros((t.channels, len(nothing)), np.int64)
+                part[np.arange(t.channels), first + np.arange(t.channels)] = 1
+                parts.append(Source(n, 0, 0, part))
+                first += t.channels
+            return parts, nothing, 1
+        if isinstance(step, Clip) or (isinstance(step, Requantise) and _plain(step)):
+            return [Source(names[0], 0, 0, one)], nothing, 1
+        kind = "activation by table" if isinstance(step, Piecewise) else type(step).__name__
+        raise TargetError(f"'{step.name}': the folded array has no {kind} of this form", "use reuse=1")
+
+
+def _plain(step: Requantise) -> bool:
+    return step.shift.ndim == 0 and int(step.shift) >= 0 and bool((step.multiplier == 1).all())
+
+
+def _dense(step: Conv, i: int, j: int) -> Ints:
+    """The (in, out) matrix of one tap, groups spread out."""
+    if step.groups == 1:
+        return step.weight[i, j]
+    per_group, outputs = step.weight.shape[2], step.weight.shape[3] // step.groups
+    matrix = np.zeros((per_group * step.groups, step.weight.shape[3]), np.int64)
+    for g in range(step.groups):
+        columns = slice(g * outputs, (g + 1) * outputs)
+        matrix[g * per_group : (g + 1) * per_group, columns] = step.weight[i, j][:, columns]
+    return matrix
+
+
+def _block(source: Source, input_block: int, output_block: int) -> BlockPair:
+    weights = np.zeros((INPUTS, OUTPUTS), np.int64)
+    part = source.matrix[
+        input_block * INPUTS : (input_block + 1) * INPUTS, output_block * OUTPUTS : (output_block + 1) * OUTPUTS
+    ]
+    weights[: part.shape[0], : part.shape[1]] = part
+    return BlockPair(source, input_block, output_block, weights)
+
+
+def allocate(folding: Folding, blocks: dict[str, int]) -> tuple[dict[str, int], int]:
+    """A base address per stored tensor (`blocks` words each), reusing what no later job reads; and the words needed."""
+    last_read = {s.tensor: k for k, job in enumerate(folding.jobs) for s in job.sources}
+    base: dict[str, int] = {}
+    alive: list[tuple[int, int, int]] = []  # start, end, last reader
+    size = 1
+    for k, job in enumerate(folding.jobs):
+        alive = [a for a in alive if a[2] >= k]
+        if job.output not in blocks:
+            continue
+        start = 0
+        for a in sorted(alive):
+            if start + blocks[job.output] <= a[0]:
+                break
+            start = max(start, a[1])
+        base[job.output] = start
+        alive.append((start, start + blocks[job.output], last_read.get(job.output, k)))
+        size = max(size, start + blocks[job.output])
+    return base, size
+

@@ -1,0 +1,73 @@
+"""A whole program on the folded array: a small first layer is unfolded into one window per pixel on the way in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lhcc.integer import Conv, Instruction, Program
+from lhcc.integer.core import Window
+from lhcc.targets.fpga.folded_code import encode
+from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS, Source, fold
+from lhcc.targets.fpga.netlist import Netlist
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, Geometry, Pipeline, Stream, Wire, WindowStage
+from lhcc.targets.fpga.timing import schedule
+
+
+def place_folded(program: Program, period: float, name: str = "array") -> Pipeline:
+    """Input, perhaps a window stage, the array."""
+    folding = fold(program)
+    source = Stream(folding.input, program.types[folding.input])
+    stages: list[AnyStage] = []
+    stream = source
+    first = _gathered(program)
+    if first is not None:
+        stage = _gather(program, first, source, period)
+        stages.append(stage)
+        stream = stage.output
+        types = {**folding.types, stream.name: stream.type}
+        job = next(j for j in folding.jobs if j.name == first.name)
+        matrix = np.stack([first.weight[w.row // first.dilation[0], w.column // first.dilation[1], w.channel]
+                           for w in stage.wires])
+        job.sources, job.stride, job.pairs, job.dummies = [Source(stream.name, 0, 0, matrix)], 1, [], 0
+        job.pair()
+        folding = replace(folding, input=stream.name, types=types)
+    code = encode(folding)
+    target = program.types[program.outputs[0]]
+    lanes = None if int(np.prod(target.shape[:-1])) == 1 else OUTPUTS
+    output = Stream(program.outputs[0], target, code.result_bits, lanes)
+    layers = tuple(n for j in folding.jobs for n in j.layers)
+    stages.append(ArrayStage(name, layers, (stream,), output, folding, code))
+    return Pipeline(tuple(stages), (source,), (output,))
+
+
+def _gathered(program: Program) -> Conv | None:
+    """The first convolution, if all its taps together fit the array's inputs and nothing else reads the image."""
+    users: list[Instruction] = program.users[program.inputs[0].name]
+    if len(users) != 1 or not isinstance(users[0], Conv) or users[0].groups != 1:
+        return None
+    kh, kw, channels, _ = users[0].weight.shape
+    return users[0] if 1 < kh * kw and kh * kw * channels <= INPUTS else None
+
+
+def _gather(program: Program, conv: Conv, source: Stream, period: float) -> WindowStage:
+    kh, kw, channels, _ = conv.weight.shape
+    window: Window = conv.window
+    extent = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True))
+    rows, columns = window.output(source.height, source.width)
+    geometry = Geometry(
+        source.height, source.width, rows, columns, (extent[0], extent[1]), *conv.padding[:2], conv.stride
+    )
+    wires = tuple(Wire(i * conv.dilation[0], j * conv.dilation[1], c)
+                  for i in range(kh) for j in range(kw) for c in range(channels))  # fmt: skip
+    net = Netlist()
+    low, high = np.minimum(source.type.low, 0), np.maximum(source.type.high, 0)
+    net.outputs = [net.input(k, int(low[w.channel]), int(high[w.channel])) for k, w in enumerate(wires)]
+    index = [w.channel for w in wires]
+    gathered = replace(source.type, shape=(rows, columns, len(wires)), low=low[index], high=high[index])
+    name = f"{conv.name}_window"
+    return WindowStage(
+        name, (conv.name,), (source,), Stream(name, gathered), net, schedule(net, period), geometry=geometry, wires=wires
+    )
+
