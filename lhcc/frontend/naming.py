@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
@@ -32,12 +33,14 @@ class LayerBuilder:
         self.layer_of[var.name] = self.layer
         return var
 
-    def finish(self, main: Any) -> Any:
-        """The function with every variable renamed to its layer.
+    def finish(self, **attributes: Any) -> tvm.IRModule:
+        """The module built, with every variable of `main` renamed to its layer.
 
         A nested expression is bound by the normaliser before the binding that was asked for: it belongs to the layer
         of the next recorded binding.  An output that is only an alias takes the name of what it stands for.
         """
+        module = self.block.get()
+        main = module["main"]
         names: dict[str, str] = {}
         waiting: list[str] = []
         for block in main.body.blocks:
@@ -52,7 +55,9 @@ class LayerBuilder:
                     continue
                 names.update(dict.fromkeys((*waiting, own), layer))
                 waiting.clear()
-        return _Renamer(names).visit_expr(main)
+        renamed = _Renamer(names).visit_expr(main).with_attrs({**attributes, "global_symbol": "main"})
+        module.update_func(module.get_global_var("main"), renamed)
+        return module
 
 
 @mutator

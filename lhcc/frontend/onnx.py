@@ -15,6 +15,7 @@ from tvm import relax
 
 from lhcc.errors import InputError, ModelError
 from lhcc.frontend.checks import DTYPES, first_line, spelled, warn_about_nan
+from lhcc.frontend.layers import dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_graph import GraphImporter
 
@@ -47,12 +48,16 @@ def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] |
     importer = GraphImporter(model, builder)
     with builder.function("main", list(parameters.values())):
         with builder.dataflow():
-            outputs = importer.convert(graph, {**weights, **parameters})
+            outputs = importer.convert(graph, {**weights, **parameters, **_empty(parameters)})
             result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
         builder.emit_func_output(result)
-    main = builder.finish(builder.get()["main"])
-    names = {"input_names": list(parameters), "output_names": [value.name for value in graph.output]}
-    return tvm.IRModule({"main": main.with_attrs({**names, "global_symbol": "main"})})
+    return builder.finish(input_names=list(parameters), output_names=[value.name for value in graph.output])
+
+
+def _empty(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Inputs without elements: nothing about their values is unknown."""
+    shapes = {name: shape_of(var) for name, var in parameters.items()}
+    return {name: np.zeros(shape, dtype_of(parameters[name])) for name, shape in shapes.items() if 0 in shape}
 
 
 def _array(tensor: Any) -> NDArray[Any]:

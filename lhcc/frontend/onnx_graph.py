@@ -19,7 +19,7 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from lhcc.errors import ModelError
 from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line
-from lhcc.frontend.layers import Value, constant
+from lhcc.frontend.layers import Value, constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
@@ -29,6 +29,8 @@ SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
 NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
               "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
               "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
+# TVM converts these, and then cannot compile what it made.
+NOT_COMPILED = {"MaxUnpool"}
 # Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
 DEFINED = {"Attention", "AffineGrid", "RMSNormalization"}
 Scope = dict[str, Any]
@@ -117,7 +119,7 @@ class GraphImporter:
             return True
         if _domain(node.domain):
             return False
-        if kind in NOT_STATIC | NONDETERMINISTIC | SUBGRAPHS:
+        if kind in NOT_STATIC | NOT_COMPILED | NONDETERMINISTIC | SUBGRAPHS:
             return kind == "If"
         known = kind in CONVERTERS or kind in _TVM or kind == "Constant"
         return known or _body(node, [], opset) is not None
@@ -175,6 +177,8 @@ class GraphImporter:
             check_dtype(var)
         except ValueError as error:
             raise NotImplementedError(str(error)) from error
+        if isinstance(var.ty, relax.TensorType) and 0 in shape_of(var):
+            return np.zeros(shape_of(var), dtype_of(var))  # no elements: nothing to compute
         origins = [self.origins.get(value.name, frozenset()) for value in inputs if isinstance(value, relax.Var)]
         self.origins.setdefault(var.name, frozenset[str]().union(*origins))
         return var

@@ -42,7 +42,8 @@ class Axis:
         if coordinates == "pytorch_half_pixel":
             return half if self.out > 1 else np.zeros(1)
         if coordinates == "align_corners":
-            return i * last / (self.out - 1) if self.out > 1 else np.zeros(1)
+            length = self.scale * self.size  # where a scale is given, ONNX counts the fraction that is cut off
+            return i * last / (length - 1) if length != 1 else np.zeros(self.out)
         if coordinates == "asymmetric":
             return i / self.scale
         if coordinates == "tf_half_pixel_for_nn":
@@ -124,7 +125,8 @@ def resize(
         out = _nearest(data, axes, active, plane, coordinates, nearest)
     else:
         exact = all(axes[i].scale == axes[i].out / axes[i].size for i in active)
-        simple = coordinates in {"half_pixel", "align_corners", "asymmetric"} and (exact or coordinates == "align_corners")
+        simple = exact and coordinates in {"half_pixel", "align_corners", "asymmetric"}
+        simple = simple and not (coordinates == "align_corners" and 1 in (axes[i].out for i in active))
         if plane and mode == "linear" and simple and not antialias and not exclude_outside:
             return relax.op.image.resize2d(
                 data, (axes[2].out, axes[3].out), method="linear", coordinate_transformation_mode=coordinates

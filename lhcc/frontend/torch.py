@@ -182,10 +182,8 @@ def _convert(program: Any) -> tvm.IRModule:
             unsupported.raise_if_any()
             result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
         builder.emit_func_output(result)
-    main = builder.finish(builder.get()["main"])
     names = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
-    attributes = {"input_names": [v.name for v in parameters.values()], "output_names": names}
-    return tvm.IRModule({"main": main.with_attrs({**attributes, "global_symbol": "main"})})
+    return builder.finish(input_names=[v.name for v in parameters.values()], output_names=names)
 
 
 def _placeholders(program: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:

@@ -128,14 +128,21 @@ def upsample_nearest(node: Any, importer: Any) -> Any:
 
 @converter("upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
 def upsample_linear(node: Any, importer: Any) -> Any:
-    data, sizes, corners, factors = arguments(node, importer)
-    return _upsampled(data, sizes, factors, "linear", "align_corners" if corners else "half_pixel")
+    return _interpolated(node, importer, "linear")
 
 
 @converter("upsample_bicubic2d.vec")
 def upsample_cubic(node: Any, importer: Any) -> Any:
+    return _interpolated(node, importer, "cubic")
+
+
+def _interpolated(node: Any, importer: Any, mode: str) -> Any:
     data, sizes, corners, factors = arguments(node, importer)
-    return _upsampled(data, sizes, factors, "cubic", "align_corners" if corners else "half_pixel")
+    if not corners:
+        return _upsampled(data, sizes, factors, mode, "half_pixel")
+    if sizes is None:  # corners are aligned to whole sizes, whatever the factors were
+        sizes = [int(n * f) for n, f in zip(layers.shape_of(data)[2:], factors, strict=True)]
+    return _upsampled(data, sizes, None, mode, "align_corners")
 
 
 def _upsampled(data: Any, sizes: Any, factors: Any, mode: str, coordinates: str) -> Any:

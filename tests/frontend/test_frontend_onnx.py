@@ -14,11 +14,19 @@ from lhcc.errors import InputError, ModelError, UnsupportedOperator
 from lhcc.frontend import import_model
 
 
-def model(nodes: list[Any], shape: list[Any], weights: dict[str, Any] | None = None, opset: int = 17,
-          outputs: tuple[str, ...] = ("y",), dtype: int = TensorProto.FLOAT) -> Any:
+def model(
+    nodes: list[Any],
+    shape: list[Any],
+    weights: dict[str, Any] | None = None,
+    opset: int = 17,
+    outputs: tuple[str, ...] = ("y",),
+    dtype: int = TensorProto.FLOAT,
+) -> Any:
     """A model with the one input x."""
     graph = helper.make_graph(
-        nodes, "test", [helper.make_tensor_value_info("x", dtype, shape)],
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", dtype, shape)],
         [onnx.ValueInfoProto(name=name) for name in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()],
     )
@@ -61,7 +69,9 @@ def test_shape_arithmetic_vanishes() -> None:
 
 def test_an_if_with_a_known_condition_becomes_its_branch() -> None:
     def branch(operator: str) -> Any:
-        return helper.make_graph([helper.make_node(operator, ["x"], ["r"])], operator, [], [onnx.ValueInfoProto(name="r")])
+        return helper.make_graph(
+            [helper.make_node(operator, ["x"], ["r"])], operator, [], [onnx.ValueInfoProto(name="r")]
+        )
 
     node = helper.make_node("If", ["flag"], ["y"], then_branch=branch("Relu"), else_branch=branch("Tanh"))
     for flag, operator in ((True, "nn.relu"), (False, "tanh")):
@@ -106,14 +116,17 @@ def test_an_operator_that_is_supported_but_not_in_this_form() -> None:
         import_model(model([node], [1, 1, 4, 4], outputs=("y", "places")))
 
 
-@pytest.mark.parametrize(("shape", "given", "message"), [
-    (["N", 3], {}, r"dimension 0 \('N'\) of input 'x' has no fixed size"),
-    ([None, 3], {}, "dimension 0 of input 'x' has no fixed size"),
-    (["N", 3], {"input_shapes": {"x": (2, 4)}}, "dimension 1 of input 'x' is 3 in the model, not 4"),
-    (["N", 3], {"input_shapes": {"x": (2, 3, 1)}}, "input 'x' has 2 dimensions, not the 3 of 2x3x1"),
-    (["N", 3], {"input_shapes": {"z": (2, 3)}}, "the model has no input 'z'"),
-    (["N", 3], {"inputs": [np.zeros((2, 3))] * 2}, r"the model takes 1 inputs \(x\), 2 were given"),
-])
+@pytest.mark.parametrize(
+    ("shape", "given", "message"),
+    [
+        (["N", 3], {}, r"dimension 0 \('N'\) of input 'x' has no fixed size"),
+        ([None, 3], {}, "dimension 0 of input 'x' has no fixed size"),
+        (["N", 3], {"input_shapes": {"x": (2, 4)}}, "dimension 1 of input 'x' is 3 in the model, not 4"),
+        (["N", 3], {"input_shapes": {"x": (2, 3, 1)}}, "input 'x' has 2 dimensions, not the 3 of 2x3x1"),
+        (["N", 3], {"input_shapes": {"z": (2, 3)}}, "the model has no input 'z'"),
+        (["N", 3], {"inputs": [np.zeros((2, 3))] * 2}, r"the model takes 1 inputs \(x\), 2 were given"),
+    ],
+)
 def test_binding_of_dimensions(shape: list[Any], given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         import_model(model([helper.make_node("Relu", ["x"], ["y"])], shape), **given)
@@ -121,8 +134,11 @@ def test_binding_of_dimensions(shape: list[Any], given: dict[str, Any], message:
 
 def test_open_dimensions_are_bound_by_inputs_and_by_shapes() -> None:
     graph = model([helper.make_node("Relu", ["x"], ["y"])], ["N", 3])
-    for given in ({"inputs": np.zeros((2, 3), np.float32)}, {"inputs": {"x": np.zeros((2, 3))}},
-                  {"input_shapes": {"x": (2, 3)}}):
+    for given in (
+        {"inputs": np.zeros((2, 3), np.float32)},
+        {"inputs": {"x": np.zeros((2, 3))}},
+        {"input_shapes": {"x": (2, 3)}},
+    ):
         assert shape_of_result(import_model(graph, **given)) == [2, 3]
 
 

@@ -19,7 +19,8 @@ def reference(x: Any, out: int, **attributes: Any) -> Any:
     """A vector resized by ONNX's reference."""
     node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attributes)
     graph = helper.make_graph(
-        [node], "resize",
+        [node],
+        "resize",
         [helper.make_tensor_value_info("x", 1, x.shape), helper.make_tensor_value_info("sizes", 7, [1])],
         [helper.make_tensor_value_info("y", 1, [out])],
     )
@@ -48,8 +49,11 @@ def test_interpolation(coordinates: str, mode: str, how: dict[str, int]) -> None
         x = rng.standard_normal(size).astype(np.float32)
         wanted = reference(x, out, mode=mode, coordinate_transformation_mode=coordinates, **how)
         matrix = interpolation_matrix(
-            Axis(size, out, out / size), mode, coordinates,
-            exclude_outside=bool(how.get("exclude_outside")), antialias=bool(how.get("antialias")),
+            Axis(size, out, out / size),
+            mode,
+            coordinates,
+            exclude_outside=bool(how.get("exclude_outside")),
+            antialias=bool(how.get("antialias")),
         )
         np.testing.assert_allclose(matrix @ x, wanted, atol=1e-5, err_msg=f"{size} -> {out}")
         np.testing.assert_allclose(matrix.sum(axis=1), 1)

@@ -51,9 +51,13 @@ def dynamic_program() -> Any:
 def test_operators_bear_the_paths_of_their_modules() -> None:
     found = bindings(import_model(Net(), torch.rand(1, 3, 6, 6)))
     assert found[:7] == [
-        ("layer1.0.conv1", "nn.conv2d"), ("layer1.0.conv1", "add"),  # the bias
-        ("layer1.0.bn1", "multiply"), ("layer1.0.bn1", "add"), ("layer1.0.relu", "nn.relu"),
-        ("layer1.0.conv2", "nn.conv2d"), ("layer1.0.add", "add"),
+        ("layer1.0.conv1", "nn.conv2d"),
+        ("layer1.0.conv1", "add"),  # the bias
+        ("layer1.0.bn1", "multiply"),
+        ("layer1.0.bn1", "add"),
+        ("layer1.0.relu", "nn.relu"),
+        ("layer1.0.conv2", "nn.conv2d"),
+        ("layer1.0.add", "add"),
     ]
     assert found[8][0] == "layer1.1.conv1"
 
@@ -127,10 +131,13 @@ def test_an_open_dimension_must_be_bound() -> None:
         assert [int(n) for n in main.ret_ty.shape.values] == [7, 36]
 
 
-@pytest.mark.parametrize(("shape", "message"), [
-    ((7, 3, 6, 5), "dimension 2 of input 'input' is 5 in the model, not 6"),
-    ((7, 3, 5), "input 'input' has 4 dimensions, not the 3 of 7x3x5"),
-])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((7, 3, 6, 5), "dimension 2 of input 'input' is 5 in the model, not 6"),
+        ((7, 3, 5), "input 'input' has 4 dimensions, not the 3 of 7x3x5"),
+    ],
+)
 def test_fixed_dimensions_cannot_be_changed(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         import_model(dynamic_program(), input_shapes={"input": shape})

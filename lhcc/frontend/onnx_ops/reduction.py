@@ -1,3 +1,30 @@
-"""Reductions over axes."""
+"""Reductions for which TVM's converters are not used."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from lhcc.frontend.onnx_ops.registry import Node, converter
+
+
+@converter("ReduceMax", "ReduceMin")
+def extremum(node: Node) -> Any:
+    """Also of booleans, as the extremum of 0 and 1."""
+    axes = node.constant(1) if node.opset >= 18 else None
+    axes = node.attr("axes") if axes is None else axes
+    if (axes is None or not len(axes)) and node.attr("noop_with_empty_axes", 0):
+        return node.value(0)
+    over = None if axes is None or not len(axes) else [int(a) for a in np.atleast_1d(axes)]
+    op, data, truth = {"ReduceMax": relax.op.max, "ReduceMin": relax.op.min}[node.op], node.expr(0), node.dtype() == "bool"
+    data = relax.op.astype(data, "int8") if truth else data
+    out = op(data, axis=over, keepdims=bool(node.attr("keepdims", 1)))
+    return relax.op.astype(out, "bool") if truth else out
+
+
+@converter("Einsum")
+def einsum(node: Node) -> Any:
+    operands = [node.expr(i) for i in range(len(node.inputs))]
+    return relax.op.einsum(tuple(operands), node.attr("equation"))

@@ -104,15 +104,20 @@ def concat(node: Node) -> Any:
 @converter("Split")
 def split(node: Node) -> Any:
     axis = node.attr("axis", 0) % len(node.shape())
-    whole, count = node.shape()[axis], len(node.outputs)
+    size, count = node.shape()[axis], len(node.outputs)
     lengths = node.constant(1) if node.opset >= 13 else node.attr("split")
     if lengths is None:
-        each = -(-whole // count)
-        lengths = [min(each, whole - i * each) for i in range(count)]
-    if len(lengths) == 1:
-        return node.value(0)
-    parts = node.emit(relax.op.split(node.expr(0), [int(n) for n in np.cumsum(lengths)[:-1]], axis=axis))
-    return [relax.TupleGetItem(parts, i) for i in range(len(lengths))]
+        each = -(-size // count)
+        lengths = [min(each, size - i * each) for i in range(count)]
+    lengths = [int(n) for n in lengths]
+    filled = [n for n in lengths if n]
+    if len(filled) <= 1:
+        parts = iter([node.value(0)])
+    else:
+        whole = node.emit(relax.op.split(node.expr(0), [int(n) for n in np.cumsum(filled)[:-1]], axis=axis))
+        parts = (relax.TupleGetItem(whole, i) for i in range(len(filled)))
+    empty = np.zeros([0 if i == axis else n for i, n in enumerate(node.shape())], node.dtype())
+    return [next(parts) if n else empty for n in lengths]
 
 
 @converter("Slice")
