@@ -1,4 +1,4 @@
-"""Gives convolutions whose zeros follow no block another encoding: patterns of kernels, or single elements, where the target estimates that it is faster.
+"""Encodes convolutions whose zeros follow no block as patterns of kernels or single elements, where that is faster.
 
     y = lhcc.conv2d(x, W, b)      ->  y = lhcc.wide_conv2d(lhcc.widen(x), non-zeros, b, table)     both maps planar
 """

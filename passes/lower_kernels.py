@@ -61,7 +61,7 @@ def _signature(operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...
     """Calls of equal signature can share a kernel: one that reads tables is open in its channel counts."""
     if operator == "lhcc.tiles":
         return attrs["spec"], len(attrs["shape"]), len(shapes)
-    return attrs.get("activation"), attrs["shape"], *shapes
+    return attrs.get("spec"), attrs.get("activation"), attrs["shape"], *shapes
 
 
 def _unused(label: str, taken: set[str]) -> str:

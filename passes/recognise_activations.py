@@ -26,7 +26,6 @@ def _clip(call: Any) -> str:
 
 SIMPLE: dict[str, Callable[[Any], str]] = {
     "relax.nn.relu": lambda call: "relu",
-    "relax.nn.relu6": lambda call: "clip 0 6",
     "relax.clip": _clip,
     "relax.nn.leakyrelu": lambda call: f"leaky {float(call.attrs.alpha)!r}",
     "relax.sigmoid": lambda call: "sigmoid",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tvm
+import tvm_ffi
 from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import GenericConst
@@ -32,6 +33,7 @@ class Reference:
         self.generate = generate
         self.mod: tvm.IRModule = None
         self.values: dict[Any, Any] = {}
+        self.kernels: dict[int, Any] = {}  # compiled, by structural hash
         self.machines: dict[str, Any] = {}  # of single operators, by their text
 
     def run(self, mod: tvm.IRModule, inputs: Sequence[Array]) -> list[Array]:
@@ -79,10 +81,12 @@ class Reference:
         several = isinstance(result, relax.TupleType)
         types = result.fields if several else [result]
         outputs = [tvm.runtime.empty(tuple(int(n) for n in ty.shape.values), str(ty.dtype)) for ty in types]
-        module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
-        with tvm.transform.PassContext(opt_level=3):
-            compiled = tirx.build(module, _host(), pipeline=tir_pipeline.NAME)
-        compiled["main"](*map(self._operand, operands), *outputs)
+        key = int(tvm_ffi.structural_hash(function))
+        if key not in self.kernels:
+            module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+            with tvm.transform.PassContext(opt_level=3):
+                self.kernels[key] = tirx.build(module, _host(), pipeline=tir_pipeline.NAME)
+        self.kernels[key]["main"](*map(self._operand, operands), *outputs)
         arrays = tuple(_wide(output.numpy()) for output in outputs)
         return arrays if several else arrays[0]
 

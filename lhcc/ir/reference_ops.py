@@ -65,7 +65,8 @@ def convolve_transposed(
 
 
 def max_pool(x: Array, out: Any, window: Any, strides: Any, padding: Any, dilation: Any) -> Array:
-    return np.asarray(np.max(_windows(x, out, window, strides, padding, dilation, -math.inf), axis=0))
+    least = -math.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    return np.asarray(np.max(_windows(x, out, window, strides, padding, dilation, least), axis=0))
 
 
 def average_pool(
@@ -178,7 +179,6 @@ RELAX: dict[str, Callable[..., Any]] = {
     "relax.rsqrt": _elementwise(lambda x: 1.0 / np.sqrt(x)),
     "relax.matmul": _elementwise(np.matmul),
     "relax.nn.relu": _elementwise(lambda x: np.maximum(x, 0)),
-    "relax.nn.relu6": _elementwise(lambda x: np.clip(x, 0, 6)),
     "relax.nn.leakyrelu": lambda call, x: activate(x, f"leaky {float(call.attrs.alpha)!r}"),
     "relax.nn.silu": _elementwise(lambda x: activate(x, "silu")),
     "relax.nn.gelu": _elementwise(lambda x: activate(x, "gelu")),

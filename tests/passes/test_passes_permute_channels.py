@@ -1,4 +1,4 @@
-"""Reordered channels reach the tiles that the kept weights permit, in every form in which maps meet, and change nothing."""
+"""Reordered channels reach the tiles that the kept weights permit, wherever maps meet, and change no number."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_only_the_outputs_of_a_layer_that_reads_the_input_move() -> None:
 def scattered(outputs: int, inputs: int, kernel: int = 1, seed: int = 0) -> NDArray[np.float32]:
     """Four hidden blocks: output o reads the inputs of equal remainder."""
     alike = np.arange(outputs)[:, None] % 4 == np.arange(inputs) % 4
-    return normal(outputs, inputs, kernel, kernel, seed=seed) * alike[:, :, None, None].astype(np.float32)
+    return np.asarray(normal(outputs, inputs, kernel, kernel, seed=seed) * alike[:, :, None, None], np.float32)
 
 
 def test_the_order_follows_pooling_residual_gate_depthwise_and_flattening() -> None:
