@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lhcc.cli_parser import parser
 from lhcc.errors import InputError, LhccError
+from lhcc.report.progress import progress
 
 INTERRUPTED, MISTAKE = 130, 2
 
@@ -19,11 +21,9 @@ INTERRUPTED, MISTAKE = 130, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.  A user's mistake is one sentence and exit code 2; a bug of ours keeps its traceback."""
     options = parser().parse_args(arguments)
-    from lhcc.report.progress import progress
-
     try:
         with progress():
-            options.command(options)
+            COMMANDS[options.command](options)
         sys.stdout.flush()
         return 0
     except LhccError as error:
@@ -83,20 +83,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def profile(options: argparse.Namespace) -> None:
-    from lhcc.runtime import arrays
     from lhcc.runtime.files import atomic_write, writable
 
     reports = {"csv": options.csv, "html": options.html, "trace": options.trace}
     for path in filter(None, reports.values()):
         writable(path)
-    executable = _executable(options)
-    inputs = arrays.load(options.input, executable.inputs) if options.input else ()
-    if options.against:
-        from lhcc.runtime.compare import compare
-
-        measured: Any = compare(executable, options.against, options.model, inputs, options.repeats)
-    else:
-        measured = executable.profile(*inputs, repeats=options.repeats)
+    measured = _profile_remotely(options) if options.rpc else _profile(options)
     for kind, path in reports.items():
         if path:
             text = measured.html(_pictures(options)) if kind == "html" else getattr(measured, kind)()
@@ -122,8 +114,26 @@ def tune(options: argparse.Namespace) -> None:
         budget_s=options.budget,
         database=options.database,
         options=chosen,
+        rpc=options.rpc,
+        key=options.key,
+        also_generic=options.also_generic,
     )
     _show(options, tuned)
+
+
+def serve(options: argparse.Namespace) -> None:
+    from lhcc.tuning.serve import serve
+
+    serve(options.host, options.port, options.tracker, options.key, options.with_tracker)
+
+
+def db(options: argparse.Namespace) -> None:
+    from lhcc.runtime.files import writable
+    from lhcc.tuning.database import merge
+
+    writable(options.output)
+    added = merge(options.databases, options.output)
+    _print(options, {"output": options.output, "added": added}, f"{options.output}: {added} records added")
 
 
 def approximate(options: argparse.Namespace) -> None:
@@ -180,6 +190,33 @@ def doctor(options: argparse.Namespace) -> None:
 
 
 # --- what commands share ---------------------------------------------------------------------------------------------
+
+
+def _profile(options: argparse.Namespace) -> Any:
+    from lhcc.runtime import arrays
+    from lhcc.runtime.compare import compare
+
+    executable = _executable(options)
+    inputs = arrays.load(options.input, executable.inputs) if options.input else ()
+    if options.against:
+        return compare(executable, options.against, options.model, inputs, options.repeats)
+    return executable.profile(*inputs, repeats=options.repeats)
+
+
+def _profile_remotely(options: argparse.Namespace) -> Any:
+    from lhcc.runtime import container
+    from lhcc.runtime.files import scratch
+    from lhcc.tuning.remote_profile import profile_remotely
+
+    if options.input or options.against:
+        raise InputError("a profile at another machine is of random inputs and of one model", "leave out --rpc")
+    with scratch() as folder:
+        path = Path(options.model)
+        if not _is_artifact(options):
+            path = folder / "model.lhcc"
+            _compile(options).save(path)
+        container.read(path)  # a damaged file is told here, not there
+        return profile_remotely(path.read_bytes(), options.rpc, options.key, options.repeats)
 
 
 def _pictures(options: argparse.Namespace) -> dict[str, str]:
@@ -251,119 +288,17 @@ def _shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-# --- the parser ------------------------------------------------------------------------------------------------------
-
-
-def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(
-        prog="lhcc", description="Compiles structurally compressed CNNs, and shows what it gained."
-    )
-    root.add_argument("--version", action="version", version=f"lhcc {_version()}")
-    commands = root.add_subparsers(metavar="COMMAND", required=True)
-
-    def command(name: str, call: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        added.add_argument("--json", action="store_true", help="print JSON instead of text")
-        added.set_defaults(command=call)
-        return added
-
-    p = command("inspect", inspect, "the structure found in every layer's weights")
-    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
-    _input_shape(p)
-
-    p = command("compile", compile_, "compile a model into one file")
-    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
-    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the artifact to write, such as model.lhcc")
-    _compile_options(p)
-
-    p = command("run", run, "run a model or an artifact on arrays")
-    p.add_argument("model", help="an artifact, or a model, which is compiled first")
-    _inputs(p)
-    p.add_argument("--output", metavar="FILE", help=".npz, or .npy when there is one output")
-    _compile_options(p)
-
-    p = command("profile", profile, "time every layer of a model or an artifact")
-    p.add_argument("model", help="an artifact, or a model, which is compiled first")
-    _inputs(p)
-    p.add_argument("--repeats", type=_positive, metavar="N", help="how often to run (as often as fits into a second)")
-    p.add_argument("--against", metavar="OTHER", help="another artifact or model, or onnxruntime, to compare with")
-    p.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
-    p.add_argument("--html", metavar="FILE", help="also write a report for a browser, in one file")
-    p.add_argument("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
-    _compile_options(p)
-
-    p = command("why", why, "why layers were not optimised further")
-    p.add_argument("model", help="a model, or an artifact, which remembers the reasons")
-    p.add_argument("--layer", metavar="NAME", help="only the layers whose name contains this")
-    _compile_options(p)
-
-    p = command("tune", tune, "find the fastest kernels by measuring, and remember them")
-    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
-    p.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="how long to search (default 60)")
-    p.add_argument("--database", default="tuning.json", metavar="FILE", help="where to add what is found (tuning.json)")
-    _compile_options(p, tuning=False)
-
-    p = command("approximate", approximate, "turn weights into dyadic numbers, which need no multiplication")
-    p.add_argument("model", help="an ONNX file")
-    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
-    p.add_argument("--set", metavar="SET", help="the numbers to choose from: ternary, two, half, digits:2:4, ...")
-    p.add_argument(
-        "--scale", default="shift", help="shift: by powers of two; folded: free, folded onward (default shift)"
-    )
-    p.add_argument("--per", help="one scale per kernel, filter or layer")
-    p.add_argument("--max-error", type=float, metavar="E", help="largest relative error of a layer's weights")
-    p.add_argument("--max-adds", type=int, metavar="N", help="largest number of additions")
-    p.add_argument(
-        "--max-drop", type=float, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
-    )
-    p.add_argument("--calibrate", metavar="FILE", help=".npz file with inputs x and, for --max-drop, labels y")
-
-    p = command("import-lhc", import_lhc, "read weights of the LHC authors' training code, write ONNX")
-    p.add_argument("weights", help="the .h5 file")
-    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
-    p.add_argument("--arch", default="vgg16-cifar", help="the network that the weights are of (default vgg16-cifar)")
-    p.add_argument("--group-in", type=_positive, default=32, metavar="N", help="input channels per shape (default 32)")
-    p.add_argument(
-        "--group-out", type=_positive, default=16, metavar="N", help="output channels per shape (default 16)"
-    )
-    p.add_argument("--batch", type=_positive, default=1, metavar="N", help="images at once (default 1)")
-
-    command("targets", targets, "what can be compiled for, and with which arguments")
-    command("doctor", doctor, "which tools and packages are here")
-    return root
-
-
-def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
-    p.add_argument("--target", metavar="TARGET", help="such as cpu or cpu:mcpu=cortex-a72 (default cpu)")
-    p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
-    if tuning:
-        p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
-    p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
-    p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
-    _input_shape(p)
-
-
-def _input_shape(p: argparse.ArgumentParser) -> None:
-    text = "shape of an input whose dimensions the model leaves open"
-    p.add_argument("--input-shape", action="append", default=[], metavar="NAME=1,3,32,32", help=text)
-
-
-def _inputs(p: argparse.ArgumentParser) -> None:
-    text = ".npy file of an input, in order, or .npz file of inputs by name (default: random numbers)"
-    p.add_argument("--input", action="append", default=[], metavar="FILE", help=text)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("lhcc")
-    except PackageNotFoundError:
-        return "unknown"
+COMMANDS = {
+    "inspect": inspect,
+    "compile": compile_,
+    "run": run,
+    "profile": profile,
+    "why": why,
+    "tune": tune,
+    "serve": serve,
+    "db": db,
+    "approximate": approximate,
+    "import-lhc": import_lhc,
+    "targets": targets,
+    "doctor": doctor,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_run_a_model_and_its_artifact(
         np.save(given, small_input)
     else:
         np.savez(given, x=small_input)
-    for model in (small_onnx, artifact):
+    for model in (small_onnx, artifact) if suffix == ".npy" else (artifact,):
         written = tmp_path / f"y{suffix}"
         done = lhcc("run", model, "--input", given, "--output", written)
         assert (done.returncode, done.stderr) == (0, "")
@@ -116,10 +117,51 @@ def test_targets_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert np.__version__ in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_profile_at_another_machine(artifact: Path, tmp_path: Path) -> None:
+    """The other machine is a process here, behind the loopback device."""
+    command = [sys.executable, "-m", "lhcc", "serve", "--port", "19091"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert server.stderr is not None
+        said = next(line for line in server.stderr if "serving at" in line)
+        address = said.split("serving at ")[1].split(";")[0]
+        done = lhcc("profile", artifact, "--rpc", address, "--repeats", "5", "--json")
+        assert done.returncode == 0, done.stderr
+        assert len(json.loads(done.stdout)["layers"]) >= 2
+        refused = lhcc("profile", artifact, "--rpc", address, "--against", "onnxruntime")
+        assert (refused.returncode, "leave out --rpc" in refused.stderr) == (2, True)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_tune_then_compile_with_what_was_found(small_onnx: Path, tmp_path: Path) -> None:
+    database = tmp_path / "tuning.json"
+    tuned = lhcc("tune", small_onnx, "--budget", "6", "--database", database, "--json")
+    assert tuned.returncode == 0, tuned.stderr
+    if not json.loads(tuned.stdout)["measured"]:
+        pytest.skip("the machine is too busy to measure anything within the budget")
+    merged = lhcc("db", "merge", database, database, "-o", tmp_path / "all.json", "--json")
+    assert merged.returncode == 0, merged.stderr
+    assert json.loads(merged.stdout)["added"] == len(database.read_text().splitlines())
+    compiled = lhcc("compile", small_onnx, "--tuning", tmp_path / "all.json", "-o", tmp_path / "model.lhcc")
+    assert compiled.returncode == 0, compiled.stderr
+
+
+def test_approximate_then_run(small_onnx: Path, tmp_path: Path) -> None:
+    done = lhcc("approximate", small_onnx, "-o", tmp_path / "dyadic.onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layers"]
+    assert lhcc("run", tmp_path / "dyadic.onnx").returncode == 0
+
+
 def test_help_names_every_command() -> None:
     done = lhcc("--help")
     assert done.returncode == 0
-    for command in ("inspect", "compile", "run", "profile", "why", "targets", "doctor"):
+    for command in ("inspect", "compile", "run", "tune", "profile", "approximate", "why", "targets", "doctor"):
         assert command in done.stdout
         assert "--json" in lhcc(command, "--help").stdout
 

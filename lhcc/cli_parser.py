@@ -1,0 +1,142 @@
+"""The commands of `lhcc` and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="lhcc", description="Compiles structurally compressed CNNs, and shows what it gained."
+    )
+    root.add_argument("--version", action="version", version=f"lhcc {_version()}")
+    commands = root.add_subparsers(metavar="COMMAND", dest="command", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.add_argument("--json", action="store_true", help="print JSON instead of text")
+        return added
+
+    p = command("inspect", "the structure found in every layer's weights")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    _input_shape(p)
+
+    p = command("compile", "compile a model into one file")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the artifact to write, such as model.lhcc")
+    _compile_options(p)
+
+    p = command("run", "run a model or an artifact on arrays")
+    p.add_argument("model", help="an artifact, or a model, which is compiled first")
+    _inputs(p)
+    p.add_argument("--output", metavar="FILE", help=".npz, or .npy when there is one output")
+    _compile_options(p)
+
+    p = command("profile", "time every layer of a model or an artifact")
+    p.add_argument("model", help="an artifact, or a model, which is compiled first")
+    _inputs(p)
+    p.add_argument("--repeats", type=_positive, metavar="N", help="how often to run (as often as fits into a second)")
+    p.add_argument("--against", metavar="OTHER", help="another artifact or model, or onnxruntime, to compare with")
+    _rpc(p)
+    p.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
+    p.add_argument("--html", metavar="FILE", help="also write a report for a browser, in one file")
+    p.add_argument("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
+    _compile_options(p)
+
+    p = command("why", "why layers were not optimised further")
+    p.add_argument("model", help="a model, or an artifact, which remembers the reasons")
+    p.add_argument("--layer", metavar="NAME", help="only the layers whose name contains this")
+    _compile_options(p)
+
+    p = command("tune", "find the fastest kernels by measuring, and remember them")
+    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    p.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="how long to search (default 60)")
+    p.add_argument("--database", default="tuning.json", metavar="FILE", help="where to add what is found (tuning.json)")
+    _compile_options(p, tuning=False)
+
+    p.add_argument("--also-generic", action="store_true", help="operators of TVM too, with its MetaSchedule")
+    _rpc(p)
+
+    p = command("serve", "measure here for lhcc tune and lhcc profile on another machine")
+    p.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine only)")
+    p.add_argument(
+        "--port", type=_positive, default=9091, help="port to listen at (default 9091, or the next free one)"
+    )
+    p.add_argument("--tracker", metavar="HOST:PORT", help="the tracker to offer this machine to")
+    p.add_argument("--with-tracker", action="store_true", help="start a tracker here, too")
+    p.add_argument("--key", default="", help="under which name to offer it, such as rpi4")
+
+    p = command("db", "put the records of several tuning databases into one")
+    p.add_argument("action", choices=["merge"], help="merge is all there is")
+    p.add_argument("databases", nargs="+", metavar="FILE", help="the databases to read")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the database to add them to")
+
+    p = command("approximate", "turn weights into dyadic numbers, which need no multiplication")
+    p.add_argument("model", help="an ONNX file")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
+    p.add_argument("--set", metavar="SET", help="the numbers to choose from: ternary, two, half, digits:2:4, ...")
+    p.add_argument(
+        "--scale", default="shift", help="shift: by powers of two; folded: free, folded onward (default shift)"
+    )
+    p.add_argument("--per", help="one scale per kernel, filter or layer")
+    p.add_argument("--max-error", type=float, metavar="E", help="largest relative error of a layer's weights")
+    p.add_argument("--max-adds", type=int, metavar="N", help="largest number of additions")
+    p.add_argument(
+        "--max-drop", type=float, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
+    )
+    p.add_argument("--calibrate", metavar="FILE", help=".npz file with inputs x and, for --max-drop, labels y")
+
+    p = command("import-lhc", "read weights of the LHC authors' training code, write ONNX")
+    p.add_argument("weights", help="the .h5 file")
+    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
+    p.add_argument("--arch", default="vgg16-cifar", help="the network that the weights are of (default vgg16-cifar)")
+    p.add_argument("--group-in", type=_positive, default=32, metavar="N", help="input channels per shape (default 32)")
+    p.add_argument(
+        "--group-out", type=_positive, default=16, metavar="N", help="output channels per shape (default 16)"
+    )
+    p.add_argument("--batch", type=_positive, default=1, metavar="N", help="images at once (default 1)")
+
+    command("targets", "what can be compiled for, and with which arguments")
+    command("doctor", "which tools and packages are here")
+    return root
+
+
+def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
+    p.add_argument("--target", metavar="TARGET", help="such as cpu or cpu:mcpu=cortex-a72 (default cpu)")
+    p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
+    if tuning:
+        p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
+    p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
+    p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
+    _input_shape(p)
+
+
+def _rpc(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--rpc", metavar="HOST:PORT", help="measure on the machine where lhcc serve runs, or on a tracker's")
+    p.add_argument("--key", default="", help="which machine of the tracker, such as rpi4")
+
+
+def _input_shape(p: argparse.ArgumentParser) -> None:
+    text = "shape of an input whose dimensions the model leaves open"
+    p.add_argument("--input-shape", action="append", default=[], metavar="NAME=1,3,32,32", help=text)
+
+
+def _inputs(p: argparse.ArgumentParser) -> None:
+    text = ".npy file of an input, in order, or .npz file of inputs by name (default: random numbers)"
+    p.add_argument("--input", action="append", default=[], metavar="FILE", help=text)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lhcc")
+    except PackageNotFoundError:
+        return "unknown"
