@@ -22,7 +22,7 @@ def _bits(fields: Sequence[Field]) -> int:
     return sum(f.bits for f in fields)
 
 
-def write_array(name: str, code: Code, input_bits: int, input_channels: int, channels: int) -> str:
+def write_array(name: str, code: Code, input_bits: int, input_channels: int, input_signed: bool, channels: int) -> str:
     """`channels` results leave side by side when the last job makes one pixel; else 16 at a time, block by block."""
     c = code
     operand, unit = c.activation_bits + (not c.activations_signed), c.digits * (c.shift_bits + 2)
@@ -40,7 +40,7 @@ def write_array(name: str, code: Code, input_bits: int, input_channels: int, cha
     pad_bits = c.input_blocks * INPUTS
     widen = "1'b0, " if not c.activations_signed else ""
     channel_bits = input_bits
-    sign = f"in_data[i * {channel_bits} + {channel_bits - 1}]" if c.activations_signed else "1'b0"
+    sign = f"in_data[i * {channel_bits} + {channel_bits - 1}]" if input_signed else "1'b0"
     fill = c.activation_bits - channel_bits
     spread = f"{{{{{fill}{{{sign}}}}}, in_data[i * {channel_bits} +: {channel_bits}]}}" if fill else (
         f"in_data[i * {channel_bits} +: {channel_bits}]"
@@ -52,9 +52,6 @@ def write_array(name: str, code: Code, input_bits: int, input_channels: int, cha
 
     out_words = f"{channels}" if channels else f"{OUTPUTS}"
     return f"""// {passes} passes in {jobs} jobs over an array of {INPUTS} x {OUTPUTS} shift-add units
-`ifndef LHCC_DATA
-`define LHCC_DATA ""
-`endif
 module {name} (
   input wire clk, input wire rst,
   input wire [{input_channels * input_bits - 1}:0] in_data, input wire in_valid, output wire in_ready,
@@ -69,10 +66,10 @@ module {name} (
   reg [{INPUTS * OUTPUTS * unit - 1}:0] weights [0:{passes - 1}];
   reg [{OUTPUTS * c.accumulator_bits - 1}:0] biases [0:{groups - 1}];
   initial begin
-    $readmemh({{`LHCC_DATA, "{name}_jobs.mem"}}, jobs);
-    $readmemh({{`LHCC_DATA, "{name}_passes.mem"}}, passes);
-    $readmemh({{`LHCC_DATA, "{name}_weights.mem"}}, weights);
-    $readmemh({{`LHCC_DATA, "{name}_biases.mem"}}, biases);
+    $readmemh("{name}_jobs.mem", jobs);
+    $readmemh("{name}_passes.mem", passes);
+    $readmemh("{name}_weights.mem", weights);
+    $readmemh("{name}_biases.mem", biases);
   end
 
   // ---- the image comes in: one memory of its own, filled while the rest of the last image is computed

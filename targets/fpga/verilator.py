@@ -147,11 +147,13 @@ def build(
     tool, compiler = find_verilator(), _compiler()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
+        if name == f"{TOP}.v":  # memory files are found from any working directory
+            text = text.replace('$readmemh("', f'$readmemh("{folder.resolve()}/')
         (folder / name).write_text(text)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
     options = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
-               "--top-module", TOP, "--prefix", "Vlhcc", "--Mdir", model, "--output-split", "0", f'-DLHCC_DATA="{folder.resolve()}/"',
+               "--top-module", TOP, "--prefix", "Vlhcc", "--Mdir", model, "--output-split", "0",
                *(["--trace"] if vcd else [])]
     _run([tool.binary, *options, folder / f"{TOP}.v"], tool.environment)
     sources = sorted(model.glob("*.cpp"))

@@ -72,7 +72,7 @@ def write_stage(stage: AnyStage) -> str:
     if isinstance(stage, ArrayStage):
         (x,), y = stage.inputs, stage.output
         whole = 0 if y.lanes else y.type.channels
-        return write_array(identifier(stage.name), stage.code, x.bits, x.type.channels, whole)
+        return write_array(identifier(stage.name), stage.code, x.bits, x.type.channels, x.type.signed, whole)
     raise AssertionError("FIFOs are instances of lhcc_fifo")
 
 
