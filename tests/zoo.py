@@ -41,21 +41,38 @@ class ConvBnAct(nn.Sequential):
     """Convolution without bias, batch norm, activation."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: Any = 3, stride: int = 1, padding: Any = None, groups: int = 1,
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Any = 3,
+        stride: int = 1,
+        padding: Any = None,
+        groups: int = 1,
         act: Callable[[], nn.Module] | None = nn.ReLU,
     ) -> None:
         if padding is None:
             padding = tuple(k // 2 for k in kernel) if isinstance(kernel, tuple) else kernel // 2
         layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False), nn.BatchNorm2d(outputs)
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
         ]
         super().__init__(*layers, *([act()] if act else []))
 
 
 def lenet5() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10),
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.Tanh(),
+        nn.Linear(120, 84),
+        nn.Tanh(),
+        nn.Linear(84, 10),
     )
 
 
@@ -63,11 +80,27 @@ def alexnet(width: float = 1.0) -> nn.Module:
     c = [int(n * width) for n in (64, 192, 384, 256, 256)]
     hidden = int(4096 * width)
     return nn.Sequential(
-        nn.Conv2d(3, c[0], 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(c[0], c[1], 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(c[1], c[2], 3, padding=1), nn.ReLU(), nn.Conv2d(c[2], c[3], 3, padding=1), nn.ReLU(),
-        nn.Conv2d(c[3], c[4], 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6), nn.Flatten(),
-        nn.Dropout(), nn.Linear(c[4] * 36, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(),
+        nn.Conv2d(3, c[0], 11, 4, 2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(c[0], c[1], 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(c[1], c[2], 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(c[2], c[3], 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(c[3], c[4], 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(c[4] * 36, hidden),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
         nn.Linear(hidden, 1000),
     )
 
@@ -86,8 +119,13 @@ def vgg(depth: int, size: int, width: float = 1.0) -> nn.Module:
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(inputs, 10))
     hidden = int(4096 * width)
     return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(inputs * (size // 32) ** 2, hidden), nn.ReLU(), nn.Linear(hidden, hidden),
-        nn.ReLU(), nn.Linear(hidden, 1000),
+        *layers,
+        nn.Flatten(),
+        nn.Linear(inputs * (size // 32) ** 2, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, 1000),
     )
 
 
@@ -103,7 +141,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return self.relu(y + (x if self.shortcut is None else self.shortcut(x)))  # type: ignore[no-any-return]
+        return self.relu(y + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class Bottleneck(nn.Module):
@@ -140,7 +178,8 @@ class InvertedResidual(nn.Module):
         self.keep = stride == 1 and inputs == outputs
         first = [ConvBnAct(inputs, hidden, 1, act=nn.ReLU6)] if factor > 1 else []
         self.body = nn.Sequential(
-            *first, ConvBnAct(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6),
+            *first,
+            ConvBnAct(hidden, hidden, 3, stride, groups=hidden, act=nn.ReLU6),
             ConvBnAct(hidden, outputs, 1, act=None),
         )
 
@@ -177,9 +216,23 @@ def squeezenet() -> nn.Module:
     """SqueezeNet 1.1, whose poolings round up."""
     pool = nn.MaxPool2d(3, 2, ceil_mode=True)
     return nn.Sequential(
-        nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool, Fire(64, 16, 64), Fire(128, 16, 64), pool, Fire(128, 32, 128),
-        Fire(256, 32, 128), pool, Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
-        nn.Conv2d(512, 1000, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(3, 64, 3, 2),
+        nn.ReLU(),
+        pool,
+        Fire(64, 16, 64),
+        Fire(128, 16, 64),
+        pool,
+        Fire(128, 32, 128),
+        Fire(256, 32, 128),
+        pool,
+        Fire(256, 48, 192),
+        Fire(384, 48, 192),
+        Fire(384, 64, 256),
+        Fire(512, 64, 256),
+        nn.Conv2d(512, 1000, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
     )
 
 
@@ -193,9 +246,7 @@ class InceptionBlock(nn.Module):
             ConvBnAct(inputs, width, 1), ConvBnAct(width, width, (1, 7)), ConvBnAct(width, width, (7, 1))
         )
         self.counting = nn.Sequential(nn.AvgPool2d(3, 1, 1), ConvBnAct(inputs, width, 1))
-        self.not_counting = nn.Sequential(
-            nn.AvgPool2d(3, 1, 1, count_include_pad=False), ConvBnAct(inputs, width, 1)
-        )
+        self.not_counting = nn.Sequential(nn.AvgPool2d(3, 1, 1, count_include_pad=False), ConvBnAct(inputs, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.one(x), self.seven(x), self.counting(x), self.not_counting(x)], 1)
@@ -203,8 +254,13 @@ class InceptionBlock(nn.Module):
 
 def inception() -> nn.Module:
     return nn.Sequential(
-        ConvBnAct(3, 20, 3, 2, 0), InceptionBlock(20, 12), nn.MaxPool2d(3, 2), InceptionBlock(48, 20),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(80, 10),
+        ConvBnAct(3, 20, 3, 2, 0),
+        InceptionBlock(20, 12),
+        nn.MaxPool2d(3, 2),
+        InceptionBlock(48, 20),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(80, 10),
     )
 
 
@@ -224,14 +280,21 @@ class MBConv(nn.Module):
         y = self.depthwise(self.expand(x))
         gate = torch.sigmoid(self.excite(F.silu(self.squeeze(F.adaptive_avg_pool2d(y, 1)))))
         y = self.project(y * gate)
-        return x + y if self.keep else y  # type: ignore[no-any-return]
+        return x + y if self.keep else y
 
 
 def efficientnet_b0() -> nn.Module:
     layers: list[nn.Module] = [ConvBnAct(3, 32, 3, 2, act=nn.SiLU)]
     inputs = 32
-    plan = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5),
-            (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+    plan = (
+        (1, 16, 1, 1, 3),
+        (6, 24, 2, 2, 3),
+        (6, 40, 2, 2, 5),
+        (6, 80, 3, 2, 3),
+        (6, 112, 3, 1, 5),
+        (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    )
     for factor, outputs, count, stride, kernel in plan:
         for i in range(count):
             layers.append(MBConv(inputs, outputs, kernel, stride if i == 0 else 1, factor))
@@ -259,7 +322,7 @@ class UNet(nn.Module):
         c = self.down2(F.max_pool2d(b, 2))
         b = self.join2(torch.cat([self.up2(c), b], 1))
         b = F.interpolate(b, scale_factor=2, mode="bilinear", align_corners=False)
-        return self.leave(self.join1(torch.cat([b, a], 1)))  # type: ignore[no-any-return]
+        return self.leave(self.join1(torch.cat([b, a], 1)))
 
 
 class YoloHead(nn.Module):
@@ -275,7 +338,7 @@ class YoloHead(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a = self.stem(x)
-        kept, worked = torch.split(self.down(a), self.inner[0].in_channels, 1)  # type: ignore[arg-type, union-attr]
+        kept, worked = torch.split(self.down(a), self.inner[0].in_channels, 1)
         b = torch.cat([kept, worked, self.inner(worked)], 1)
         up = F.interpolate(b, scale_factor=2, mode="nearest")
         return self.boxes(self.fine(self.join(torch.cat([up, a], 1)))), self.boxes(self.coarse(b))

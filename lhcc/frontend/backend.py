@@ -20,7 +20,7 @@ from lhcc.errors import InputError
 from lhcc.frontend.checks import InputValueNeeded
 
 
-class LhccRep(BackendRep):  # type: ignore[misc]
+class LhccRep(BackendRep):
     """A model, compiled for the shapes (and shape-deciding values) that it was last run with."""
 
     def __init__(self, model: Any) -> None:
@@ -74,7 +74,7 @@ def _with_constants(model: Any, constants: dict[str, NDArray[Any]]) -> Any:
     return copy
 
 
-class LhccBackend(Backend):  # type: ignore[misc]
+class LhccBackend(Backend):
     """The functions that onnx.backend expects of a backend."""
 
     @classmethod

@@ -10,7 +10,6 @@ from tvm import relax
 
 from lhcc.errors import UnsupportedOperator
 
-
 # The element types that a compiled function can hold.  Not float16: its results depend on where it is rounded.
 DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
 

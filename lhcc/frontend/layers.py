@@ -55,7 +55,8 @@ def per_channel(value: Value, rank: int) -> Value:
 
 
 def convolution(
-    data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints, groups: int
+    data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints,
+    groups: int,
 ) -> Any:
     """N-dimensional cross-correlation, data (N, C, spatial...), weight (O, I/groups, spatial...)."""
     flat = len(strides) == 1

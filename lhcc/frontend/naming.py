@@ -1,4 +1,4 @@
-"""Keeps the user's layer names: records for which layer every binding was made, and writes the names into the function."""
+"""Keeps the user's layer names: records for which layer each binding was made, and names the variables so."""
 
 from __future__ import annotations
 

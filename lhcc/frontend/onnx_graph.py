@@ -23,7 +23,8 @@ from lhcc.frontend.layers import Value, constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
-NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+                    "Bernoulli"}
 SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
 # TVM converts these into values that a static dataflow function cannot hold.
 NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
@@ -121,8 +122,9 @@ class GraphImporter:
             return False
         if kind in NOT_STATIC | NOT_COMPILED | NONDETERMINISTIC | SUBGRAPHS:
             return kind == "If"
-        known = kind in CONVERTERS or kind in _TVM or kind == "Constant"
-        return known or _body(node, [], opset) is not None
+        if kind in CONVERTERS or kind in _TVM or kind == "Constant":
+            return True
+        return bool(_body(node, [], opset))
 
     def _foldable(self, node: Any, inputs: list[Value | None]) -> bool:
         simple = node.op_type not in NONDETERMINISTIC | SUBGRAPHS and not _domain(node.domain)
@@ -194,7 +196,7 @@ class GraphImporter:
         self, body: Any, node: Any, inputs: list[Value | None], opsets: dict[str, int], name: str
     ) -> list[Value] | None:
         """The nodes of a function, in the place and under the name of the node that calls it."""
-        given = _defaults(node, opsets) | {a.name: a for a in body.attribute_proto} | {a.name: a for a in node.attribute}
+        given = _defaults(node, opsets) | {a.name: a for a in (*body.attribute_proto, *node.attribute)}
         scope: Scope = dict(zip(body.input, inputs, strict=False))
         scope = {formal: value for formal, value in scope.items() if value is not None}
         absent = set(body.input) - set(scope)
@@ -263,7 +265,7 @@ def _constant(node: Any) -> NDArray[Any]:
 
 def _evaluated(node: Any, inputs: list[Value | None], opsets: dict[str, int]) -> list[Value] | None:
     """The results by ONNX's own reference implementation; None where it has none."""
-    feeds = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
+    feeds = {name: np.asarray(value) for name, value in zip(node.input, inputs, strict=True) if name}
     try:
         graph = helper.make_graph(
             [node], "constant",

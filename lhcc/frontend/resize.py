@@ -72,7 +72,7 @@ def nearest_index(axis: Axis, coordinates: str, rounding: str) -> NDArray[np.int
 
 
 def _triangle(t: Floats) -> Floats:
-    return np.maximum(1 - np.abs(t), 0)
+    return np.asarray(np.maximum(1 - np.abs(t), 0))
 
 
 def _cubic(t: Floats, a: float) -> Floats:

@@ -44,14 +44,18 @@ def array(value: Any) -> Any:
 def contents(case: Any) -> tuple[Any, list[tuple[list[Any], list[Any]]]]:
     """The model, and pairs of inputs and expected outputs; some cases are made in memory, some are files."""
     if case.model is not None:
-        return case.model, [([array(v) for v in inputs], [array(v) for v in outputs])
-                            for inputs, outputs in case.data_sets]
+        return case.model, [
+            ([array(v) for v in inputs], [array(v) for v in outputs]) for inputs, outputs in case.data_sets
+        ]
     folder = Path(case.model_dir)
     model = onnx.load(str(folder / "model.onnx"))
     sets = []
     for data in sorted(folder.glob("test_data_set_*")):
-        inputs = [read(data / f"input_{i}.pb", v.type) for i, v in enumerate(model.graph.input)
-                  if (data / f"input_{i}.pb").exists()]
+        inputs = [
+            read(data / f"input_{i}.pb", v.type)
+            for i, v in enumerate(model.graph.input)
+            if (data / f"input_{i}.pb").exists()
+        ]
         sets.append((inputs, [read(data / f"output_{i}.pb", v.type) for i, v in enumerate(model.graph.output)]))
     return model, sets
 

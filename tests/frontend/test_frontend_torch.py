@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 
-class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
+class Block(torch.nn.Module):  # type: ignore[name-defined]
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = torch.nn.Conv2d(3, 4, 3, padding=1)
@@ -27,7 +27,7 @@ class Block(torch.nn.Module):  # type: ignore[misc, name-defined]
         return self.relu(x + self.conv2(self.relu(self.bn1(self.conv1(x)))))
 
 
-class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+class Net(torch.nn.Module):  # type: ignore[name-defined]
     def __init__(self) -> None:
         super().__init__()
         self.layer1 = torch.nn.Sequential(Block(), Block())
@@ -78,7 +78,7 @@ def test_weights_are_constants_and_inputs_and_outputs_are_named() -> None:
 
 
 def test_operators_on_constants_vanish() -> None:
-    class Positions(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Positions(torch.nn.Module):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
             return x + torch.arange(4, dtype=torch.float32).reshape(1, 4).repeat(2, 1).cos()
 
@@ -86,7 +86,7 @@ def test_operators_on_constants_vanish() -> None:
 
 
 def test_every_unsupported_operator_is_listed_once_with_its_layers() -> None:
-    class Odd(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Odd(torch.nn.Module):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
             y = torch.special.airy_ai(x) + torch.special.bessel_j0(x)
             return torch.special.airy_ai(y)

@@ -1,4 +1,4 @@
-"""Known networks, compiled and compared: batch 1 through ONNX with ONNX Runtime, batch 4 from the module with PyTorch."""
+"""Known networks, compiled and compared: batch 1 through ONNX with ONNX Runtime, batch 4 with PyTorch."""
 
 from __future__ import annotations
 

@@ -11,8 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, Any] = {
-    "relu": F.relu, "relu6": F.relu6, "silu": F.silu, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
-    "hardswish": F.hardswish, "gelu": F.gelu, "leaky": lambda x: F.leaky_relu(x, 0.1),
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardswish": F.hardswish,
+    "gelu": F.gelu,
+    "leaky": lambda x: F.leaky_relu(x, 0.1),
 }
 
 
@@ -39,30 +45,50 @@ class Network:
         return f"input {'x'.join(map(str, self.shape))}: " + ", ".join(map(str, self.steps))
 
     def without(self, i: int) -> Network:
-        return Network(self.shape, self.steps[:i] + self.steps[i + 1:], self.seed)
+        return Network(self.shape, self.steps[:i] + self.steps[i + 1 :], self.seed)
 
 
 def draw(seed: int) -> Network:
     """The network of a seed."""
     dice = random.Random(seed)
-    shape = (dice.choice([1, 1, 2, 3, 4]), dice.choice([1, 2, 3, 5, 8, 13, 16, 24, 33]),
-             dice.randint(5, 24), dice.randint(5, 24))
+    shape = (
+        dice.choice([1, 1, 2, 3, 4]),
+        dice.choice([1, 2, 3, 5, 8, 13, 16, 24, 33]),
+        dice.randint(5, 24),
+        dice.randint(5, 24),
+    )
     return Network(shape, tuple(_step(dice) for _ in range(dice.randint(1, 7))), seed)
 
 
 def _step(dice: random.Random) -> Step:
     kind = dice.choices(
-        ["conv", "depthwise", "transposed", "norm", "act", "max_pool", "avg_pool", "residual", "concat", "resize", "pad",
-         "gate", "split", "head"],
+        [
+            "conv",
+            "depthwise",
+            "transposed",
+            "norm",
+            "act",
+            "max_pool",
+            "avg_pool",
+            "residual",
+            "concat",
+            "resize",
+            "pad",
+            "gate",
+            "split",
+            "head",
+        ],
         [10, 3, 3, 3, 5, 2, 2, 3, 3, 1, 1, 1, 1, 1],
     )[0]
     channels = dice.choice([1, 3, 4, 7, 8, 16, 17, 20, 32, 40])
     if kind in ("conv", "depthwise"):
         kernel = dice.choice([(1, 1), (2, 2), (3, 3), (3, 3), (5, 5), (1, 7), (7, 1), (3, 2), (7, 7)])
         how: dict[str, Any] = {
-            "kernel": kernel, "stride": dice.choice([(1, 1), (1, 1), (2, 2), (1, 2), (3, 3)]),
+            "kernel": kernel,
+            "stride": dice.choice([(1, 1), (1, 1), (2, 2), (1, 2), (3, 3)]),
             "padding": tuple(dice.choice([0, k // 2, k // 2, k - 1]) for k in kernel),
-            "dilation": dice.choice([(1, 1), (1, 1), (1, 1), (2, 2), (1, 2)]), "bias": dice.random() < 0.6,
+            "dilation": dice.choice([(1, 1), (1, 1), (1, 1), (2, 2), (1, 2)]),
+            "bias": dice.random() < 0.6,
             "density": dice.choice([1.0, 1.0, 0.5, 0.2, 0.0]),
         }
         if kind == "conv":
@@ -73,22 +99,35 @@ def _step(dice: random.Random) -> Step:
     if kind == "transposed":
         stride = dice.choice([(1, 1), (2, 2), (2, 1), (3, 3)])
         kernel = dice.choice([(1, 1), (2, 2), (3, 3), (4, 4), (3, 5)])
-        return Step(kind, {
-            "channels": channels, "kernel": kernel, "stride": stride, "groups": dice.choice([1, 1, 2]),
-            "padding": tuple(dice.randint(0, k // 2) for k in kernel),
-            "extra": tuple(dice.randint(0, s - 1) for s in stride), "dilation": dice.choice([(1, 1), (1, 1), (2, 2)]),
-            "bias": dice.random() < 0.6,
-        })
+        return Step(
+            kind,
+            {
+                "channels": channels,
+                "kernel": kernel,
+                "stride": stride,
+                "groups": dice.choice([1, 1, 2]),
+                "padding": tuple(dice.randint(0, k // 2) for k in kernel),
+                "extra": tuple(dice.randint(0, s - 1) for s in stride),
+                "dilation": dice.choice([(1, 1), (1, 1), (2, 2)]),
+                "bias": dice.random() < 0.6,
+            },
+        )
     if kind == "act":
         return Step(kind, {"name": dice.choice(list(ACTIVATIONS))})
     if kind in ("max_pool", "avg_pool"):
         kernel = dice.choice([(2, 2), (3, 3), (3, 2), (5, 5)])
-        how = {"kernel": kernel, "stride": dice.choice([(1, 1), (2, 2), (2, 3)]), "ceil": dice.random() < 0.4,
-               "padding": tuple(dice.randint(0, k // 2) for k in kernel)}
+        how = {
+            "kernel": kernel,
+            "stride": dice.choice([(1, 1), (2, 2), (2, 3)]),
+            "ceil": dice.random() < 0.4,
+            "padding": tuple(dice.randint(0, k // 2) for k in kernel),
+        }
         return Step(kind, how | ({"counting": dice.random() < 0.5} if kind == "avg_pool" else {}))
     if kind == "residual":
-        return Step(kind, {"kernel": dice.choice([1, 3]), "norm": dice.random() < 0.5,
-                           "act": dice.choice([None, "relu", "silu"])})
+        return Step(
+            kind,
+            {"kernel": dice.choice([1, 3]), "norm": dice.random() < 0.5, "act": dice.choice([None, "relu", "silu"])},
+        )
     if kind == "concat":
         return Step(kind, {"channels": [dice.choice([1, 4, 7, 8, 16]) for _ in range(dice.randint(2, 3))]})
     if kind == "resize":
@@ -189,8 +228,17 @@ def _part(step: Step, x: Tensor) -> nn.Module | None:
         return nn.Conv2d(c, out, how["kernel"], how["stride"], how["padding"], how["dilation"], c, how["bias"])
     if step.kind == "transposed":
         groups = how["groups"] if c % how["groups"] == 0 else 1
-        return nn.ConvTranspose2d(c, -(-how["channels"] // groups) * groups, how["kernel"], how["stride"],
-                                  how["padding"], how["extra"], groups, how["bias"], how["dilation"])
+        return nn.ConvTranspose2d(
+            c,
+            -(-how["channels"] // groups) * groups,
+            how["kernel"],
+            how["stride"],
+            how["padding"],
+            how["extra"],
+            groups,
+            how["bias"],
+            how["dilation"],
+        )
     if step.kind == "norm":
         return _norm(c)
     if step.kind == "act":
@@ -213,8 +261,7 @@ def _part(step: Step, x: Tensor) -> nn.Module | None:
     if step.kind == "pad":
         return _Apply(lambda x: F.pad(x, how["widths"]))
     if step.kind == "gate":
-        return _Branches([nn.Conv2d(c, c, 1)],
-                         lambda x, parts: x * torch.sigmoid(F.adaptive_avg_pool2d(parts[0], 1)))
+        return _Branches([nn.Conv2d(c, c, 1)], lambda x, parts: x * torch.sigmoid(F.adaptive_avg_pool2d(parts[0], 1)))
     if step.kind == "split":
         return _Apply(lambda x: torch.cat(torch.split(x, [x.shape[1] // 2, x.shape[1] - x.shape[1] // 2], 1)[::-1], 1))
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, how["channels"]))

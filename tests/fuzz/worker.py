@@ -16,7 +16,7 @@ TOLERANCE = 1e-5  # relative, in the 2-norm
 
 
 def network_of(request: str) -> Network:
-    """"17" is the network of seed 17; "17:2,4" is that network without its steps 2 and 4."""
+    """ "17" is the network of seed 17; "17:2,4" is that network without its steps 2 and 4."""
     seed, _, dropped = request.partition(":")
     network = draw(int(seed))
     for i in sorted(map(int, filter(None, dropped.split(","))), reverse=True):

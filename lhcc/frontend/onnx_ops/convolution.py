@@ -92,8 +92,8 @@ def batch_normalization(node: Node) -> Any:
     training = node.attr("training_mode", 0) or (node.opset < 7 and not node.attr("is_test", 0))
     if training or any(node.outputs[1:]):
         raise NotImplementedError("batch normalisation in training mode")
-    data, *statistics = node.inputs
-    return layers.batch_norm(data, *statistics, epsilon=node.attr("epsilon", 1e-5))
+    data, gamma, beta, mean, variance = node.inputs
+    return layers.batch_norm(data, gamma, beta, mean, variance, node.attr("epsilon", 1e-5))
 
 
 @converter("Gemm")

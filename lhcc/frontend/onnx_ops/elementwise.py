@@ -23,7 +23,7 @@ def clip(node: Node) -> Any:
         bounds = node.optional(1), node.optional(2)
         if not all(b is None or isinstance(b, np.ndarray) for b in bounds):
             return _clip_to_values(node, *bounds)
-        low, high = (None if b is None else b.item() for b in bounds)  # type: ignore[union-attr]
+        low, high = (None if b is None else b.item() for b in bounds)
     data = node.expr(0)
     if low is not None and high is not None:
         # The upper bound wins where they cross; relax.clip leaves that open.

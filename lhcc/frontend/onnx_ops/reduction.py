@@ -18,8 +18,8 @@ def extremum(node: Node) -> Any:
     if (axes is None or not len(axes)) and node.attr("noop_with_empty_axes", 0):
         return node.value(0)
     over = None if axes is None or not len(axes) else [int(a) for a in np.atleast_1d(axes)]
-    op, data, truth = {"ReduceMax": relax.op.max, "ReduceMin": relax.op.min}[node.op], node.expr(0), node.dtype() == "bool"
-    data = relax.op.astype(data, "int8") if truth else data
+    op, truth = {"ReduceMax": relax.op.max, "ReduceMin": relax.op.min}[node.op], node.dtype() == "bool"
+    data = relax.op.astype(node.expr(0), "int8") if truth else node.expr(0)
     out = op(data, axis=over, keepdims=bool(node.attr("keepdims", 1)))
     return relax.op.astype(out, "bool") if truth else out
 

@@ -70,6 +70,13 @@ class Node:
             return value
         raise ValueNeeded(i)
 
+    def required(self, i: int) -> NDArray[Any]:
+        """The numbers of an operand that must be there."""
+        numbers = self.constant(i)
+        if numbers is None:
+            raise NotImplementedError(f"operand {i} is missing")
+        return numbers
+
     def shape(self, i: int = 0) -> tuple[int, ...]:
         return layers.shape_of(self.inputs[i])
 

@@ -43,7 +43,7 @@ def size(node: Node) -> Any:
 
 @converter("Reshape")
 def reshape(node: Node) -> Any:
-    wanted = node.attr("shape") if node.opset < 5 else node.constant(1)
+    wanted = node.attr("shape") if node.opset < 5 else node.required(1)
     keep_zero = bool(node.attr("allowzero", 0))
     sizes = [node.shape()[i] if n == 0 and not keep_zero else int(n) for i, n in enumerate(wanted)]
     if -1 in sizes:
@@ -85,7 +85,7 @@ def transpose(node: Node) -> Any:
 
 @converter("Expand")
 def expand(node: Node) -> Any:
-    wanted = [int(n) for n in node.constant(1)]  # type: ignore[union-attr]
+    wanted = [int(n) for n in node.required(1)]
     return relax.op.broadcast_to(node.expr(0), list(np.broadcast_shapes(node.shape(), tuple(wanted))))
 
 
@@ -126,12 +126,12 @@ def slice_(node: Node) -> Any:
     if node.opset < 10:
         starts, ends, axes, steps = node.attr("starts"), node.attr("ends"), node.attr("axes"), None
     else:
-        starts, ends, axes, steps = (node.constant(i) for i in (1, 2, 3, 4))
-    axes = range(len(starts)) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
+        starts, ends, axes, steps = node.required(1), node.required(2), node.constant(3), node.constant(4)
+    over = range(len(starts)) if axes is None else axes
+    strides = [1] * len(starts) if steps is None else steps
     data = node.expr(0)
     plain: list[tuple[int, int, int, int]] = []
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, axis, step in zip(starts, ends, over, strides, strict=True):
         axis = int(axis) % len(sizes)
         kept = range(sizes[axis])[slice(int(start), int(end), int(step))]
         if len(kept) and step < 0:  # reversed: a gather by a known index
@@ -141,8 +141,8 @@ def slice_(node: Node) -> Any:
                           max(kept.step, 1)))
     if not plain:
         return data
-    over, begin, end_, stride = (list(column) for column in zip(*plain, strict=True))
-    return relax.op.strided_slice(data, over, begin, end_, stride)
+    columns = [list(column) for column in zip(*plain, strict=True)]  # axes, begins, ends, strides
+    return relax.op.strided_slice(data, *columns)
 
 
 @converter("Pad")
@@ -151,10 +151,10 @@ def pad(node: Node) -> Any:
     if node.opset < 11:
         pads, value = node.attr("pads", node.attr("paddings")), node.attr("value", 0.0)
     else:
-        pads, value = node.constant(1), node.constant(2)
+        pads, value = node.required(1), node.constant(2)
         value = 0.0 if value is None else value.item()
-    axes = node.constant(3) if node.opset >= 18 else None
-    axes = list(range(rank)) if axes is None else [int(a) % rank for a in axes]
+    given = node.constant(3) if node.opset >= 18 else None
+    axes = list(range(rank)) if given is None else [int(a) % rank for a in given]
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = int(pads[i]), int(pads[i + len(axes)])
