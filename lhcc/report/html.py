@@ -30,6 +30,8 @@ svg .roof-label { fill: #c53030; } .key span { display: inline-block; width: .8e
 def to_html(profile: Profile, pictures: Mapping[str, str] | None = None) -> str:
     """The report; `pictures` are SVGs of the kernel shapes of layers, by name, as an inspection makes them."""
     header, rows = layer_rows(profile)
+    header = [*header, "schedule"]
+    rows = [[*row, layer.schedule] for row, layer in zip(rows, profile.layers, strict=True)]
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     used = {layer.encoding for layer in profile.layers}

@@ -41,20 +41,24 @@ def bars(profile: Profile) -> str:
     return _svg("bars", LABEL + BAR + VALUE, height, parts)
 
 
+def operations(layer: LayerTime) -> int:
+    return 2 * layer.macs_kept + layer.adds
+
+
 def ideal_us(layer: LayerTime, peak: Peak | None) -> float:
     """The least time that the roofline allows."""
     if peak is None:
         return 0.0
-    return max(2e-3 * layer.macs_kept / peak.gflops, 1e-3 * layer.bytes_moved / peak.bandwidth(layer.bytes_moved))
+    return max(1e-3 * operations(layer) / peak.gflops, 1e-3 * layer.bytes_moved / peak.bandwidth(layer.bytes_moved))
 
 
 def roofline(profile: Profile) -> str:
     """GFLOP/s against FLOPs per byte, both logarithmic; the area of a circle is the layer's share of the time."""
-    layers = [layer for layer in profile.layers if layer.macs_kept and layer.bytes_moved]
+    layers = [layer for layer in profile.layers if layer.gflops and layer.bytes_moved]
     if not layers or profile.peak is None:
         return '<p class="note">No roofline: the peak of this machine was not measured.</p>' if layers else ""
     peak = profile.peak
-    intensities = [2 * layer.macs_kept / layer.bytes_moved for layer in layers]
+    intensities = [operations(layer) / layer.bytes_moved for layer in layers]
     ridge = peak.gflops / min(speed for _, speed in peak.bandwidths)
     x_axis = Axis(min(*intensities, 0.1), max(*intensities, 2 * ridge), MARGIN, PLOT_W - 20)
     y_axis = Axis(min(0.5, *(layer.gflops for layer in layers)), 1.5 * peak.gflops, PLOT_H - MARGIN, 20)

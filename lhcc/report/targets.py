@@ -14,12 +14,15 @@ class Targets:
         """Plain dictionaries and lists, ready for `json.dumps`."""
         from lhcc.targets.base import MODULES
 
-        return {
-            "targets": [{"name": name, "text": getdoc(import_module(module)) or ""} for name, module in MODULES.items()]
-        }
+        return {"targets": [{"name": name, "text": _text(import_module(module))} for name, module in MODULES.items()]}
 
     def __str__(self) -> str:
         return "\n\n".join(f"{target['name']}\n{_indent(target['text'])}" for target in self.json()["targets"])
+
+
+def _text(module: Any) -> str:
+    parts = [getdoc(module), getdoc(module.create)]
+    return "\n".join(part for part in parts if part)
 
 
 def _indent(text: str) -> str:

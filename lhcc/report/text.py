@@ -71,8 +71,8 @@ def _cells(layer: LayerTime) -> list[str]:
         microseconds(layer.time_us),
         microseconds((layer.high_us - layer.low_us) / 2),
         f"{100 * layer.share:.1f}%",
-        f"{layer.gflops:.1f}" if layer.macs_kept else "-",
-        f"{peak:.0f}" if peak is not None and layer.macs_kept else "-",
+        f"{layer.gflops:.1f}" if layer.gflops else "-",
+        f"{peak:.0f}" if peak is not None and layer.gflops else "-",
         f"{bandwidth:.0f}" if bandwidth is not None else "-",
         layer.bound,
     ]

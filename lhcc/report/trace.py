@@ -25,7 +25,7 @@ def to_trace(profile: Profile) -> str:
         for layer, time_us in zip(profile.layers, sample, strict=True):
             about = {
                 "op": layer.op, "encoding": layer.encoding, "density": layer.density, "kernel": layer.kernel,
-                "macs": layer.macs, "macs_kept": layer.macs_kept, "bound": layer.bound,
+                "schedule": layer.schedule, "macs": layer.macs, "macs_kept": layer.macs_kept, "bound": layer.bound,
             }  # fmt: skip
             events.append({**slot, "name": layer.name, "cat": "layer", "ts": now, "dur": time_us, "args": about})
             now += time_us

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ def without_torch() -> Iterator[None]:
 @functools.cache
 def ffi() -> Any:
     """The `tvm_ffi` module, with the TVM runtime library loaded."""
+    os.environ.setdefault("TVM_BIND_THREADS", "0")  # see threads.py
     try:
         with without_torch():
             import tvm_ffi
@@ -48,6 +50,7 @@ def ffi() -> Any:
 
 def import_tvm() -> Any:
     """The whole of TVM with its compiler, imported without PyTorch."""
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
     with without_torch():
         import tvm
     return tvm

@@ -45,10 +45,10 @@ class LayerTime:
     low_us: float  # 95 % confidence interval of the median
     high_us: float
     share: float  # of the sum of all layers
-    gflops: float
+    gflops: float  # multiplications and additions that are carried out
     peak_percent: float | None  # of the machine's multiply-adds per second
     bandwidth_percent: float | None  # of the speed of the level of memory that holds what the layer moves
-    bound: str  # what the roofline says limits it: compute, memory, or nothing to compute
+    bound: str  # what the roofline says limits it: compute or memory
     kernel: str
     schedule: str = ""
     cycles: int | None = None
@@ -63,6 +63,7 @@ class Profile:
     total_low_us: float
     total_high_us: float
     call_us: float  # of the whole, what is not spent inside the virtual machine: checking inputs, wrapping outputs
+    overhead_percent: float  # by how much timing every layer makes a run longer
     repeats: int
     disturbed: int  # further repeats that other processes interrupted
     threads: int
@@ -186,12 +187,15 @@ def summarise(
         _layer_time(layer, times, total, limit) for layer, times in zip(executable.layers, per_layer, strict=True)
     ]
     low, high = median_interval(whole)
+    inside = statistics.median(time for (time,) in insides)
+    timed = statistics.median(map(sum, samples))
     return Profile(
         layers=tuple(layers),
         total_us=statistics.median(whole),
         total_low_us=low,
         total_high_us=high,
-        call_us=max(0.0, statistics.median(whole) - statistics.median(time for (time,) in insides)),
+        call_us=max(0.0, statistics.median(whole) - inside),
+        overhead_percent=100 * (timed / inside - 1),
         repeats=len(whole),
         disturbed=disturbed,
         threads=executable.threads,
@@ -243,10 +247,10 @@ def replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) ->
 def _layer_time(layer: LayerRecord, times: Sequence[float], total: float, limit: Peak | None) -> LayerTime:
     time_us = statistics.median(times)
     low, high = median_interval(times)
-    flops = 2 * layer.macs_kept
+    flops = 2 * layer.macs_kept + layer.adds
     bandwidth = limit.bandwidth(layer.bytes_moved) if limit else 0.0
-    bound = "no arithmetic"
-    if flops and limit:
+    bound = "unknown"
+    if limit:
         bound = "compute" if flops / limit.gflops > layer.bytes_moved / bandwidth else "memory"
     return LayerTime(
         name=layer.name,

@@ -55,6 +55,7 @@ def profile() -> Profile:
         total_low_us=61.0,
         total_high_us=64.0,
         call_us=2.5,
+        overhead_percent=1.5,
         repeats=3,
         disturbed=2,
         threads=1,

@@ -57,6 +57,7 @@ def test_figures_follow_from_the_times(conv_executable: Any) -> None:
     profile = summarise(conv_executable, [(60.0,), (61.0,), (99.0,)], [(58.0,), (59.0,), (57.0,)], samples)
     first, second, _ = profile.layers
     assert profile.call_us == pytest.approx(3)
+    assert profile.overhead_percent == pytest.approx(100 * (62 / 58 - 1))  # medians of 60, 62, 130 and of 57, 58, 59
     assert (first.time_us, second.time_us, profile.total_us, profile.sum_us) == (11.0, 20.0, 61.0, 61.0)
     assert first.gflops == pytest.approx(2 * 500 / 11e-6 / 1e9)
     assert first.peak_percent == pytest.approx(first.gflops)  # of 100 GFLOP/s
