@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,48 @@ def test_outputs_belong_to_the_caller(lower: Any, host_target: Any) -> None:
         np.testing.assert_array_equal(result, copy)
     for result, copy in zip(executable(a, b), kept, strict=True):
         np.testing.assert_array_equal(result, copy)
+
+
+def test_a_model_without_kernels(host_target: Any, tmp_path: Path) -> None:
+    """Nothing is left to compute: outputs are copies of the input, in its shape and in another."""
+    from tvm import relax
+
+    from lhcc.runtime.artifact import load
+
+    x = relax.Var("x", relax.TensorType((2, 3), "int64"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            out = builder.emit_output(relax.Tuple([x, builder.emit(relax.op.reshape(x, (6,)))]))
+        builder.emit_func_output(out)
+    lowered = SimpleNamespace(mod=builder.get(), layers=[], reasons=[])
+    executable = build(lowered, host_target, output_names=["same", "flat"])
+    executable.save(tmp_path / "empty.lhcc")
+    given = np.arange(6).reshape(2, 3)
+    for one in (executable, load(tmp_path / "empty.lhcc")):
+        same, flat = one(given)
+        np.testing.assert_array_equal(same, given)
+        np.testing.assert_array_equal(flat, given.ravel())
+        assert [spec.name for spec in one.outputs] == ["same", "flat"]
+        assert not np.shares_memory(same, given)
+    assert "0 of 0 multiply-adds" in str(executable.profile())
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32", "int64", "float16", "float64"])
+def test_element_types(lower: Any, host_target: Any, dtype: str) -> None:
+    from tvm import relax
+
+    x = relax.Var("x", relax.TensorType((3, 5), dtype))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            out = builder.emit_output(relax.op.permute_dims(x, [1, 0]))
+        builder.emit_func_output(out)
+    executable = build(lower(builder.get()), host_target, jobs=1)
+    given = np.random.default_rng(0).integers(0, 2, (3, 5)).astype(dtype)
+    result = executable(given)
+    assert result.dtype == given.dtype
+    np.testing.assert_array_equal(result, given.T)
 
 
 def test_records_must_match_the_kernel_calls(lower: Any, host_target: Any, conv_module: Any) -> None:
