@@ -73,4 +73,4 @@ def difference(before: Array, after: Array) -> str:
     error = float(np.linalg.norm(before[finite] - after[finite]))
     if error <= TOLERANCE * scale or error <= TOLERANCE * TOLERANCE:
         return ""
-    return f"relative error {error / scale if scale else error:.1e}"
+    return f"relative error {error / scale:.1e}" if scale else f"error {error:.1e} where it was zero"

@@ -58,11 +58,13 @@ def normal(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def conv(x: Expr, weight: Array, bias: Array | None = None, residual: Sequence[Expr] = (), **attrs: Any) -> Expr:
-    """A dialect convolution; strides, padding, dilation are those given, or 1, 0, 1."""
+def conv(
+    x: Expr, weight: Array, bias: Array | None = None, residual: Sequence[Expr] = (), where: str = "before", **attrs: Any
+) -> Expr:
+    """A dialect convolution; strides, padding, dilation are those given, or 1, 0, 1; `where` the residual is added."""
     whole: dict[str, Any] = {
         "strides": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1), "groups": 1, "transposed": 0,
-        "activation": "", "residual": "before" if residual else "", **attrs,
+        "activation": "", "residual": where if residual else "", **attrs,
     }  # fmt: skip
     images, _, *image = shape_of(x)
     out = []
