@@ -38,6 +38,33 @@ def constant_matrix(net: Netlist, inputs: Sequence[int], matrix: np.ndarray, bia
     return results
 
 
+def shared_matrix(seconds: float) -> Multiply:
+    """`constant_matrix` with common subexpressions shared over all outputs, searched for so many seconds."""
+
+    def multiply(net: Netlist, inputs: Sequence[int], matrix: np.ndarray, bias: Sequence[int]) -> list[int]:
+        from lhcc.encodings.adders import solve
+
+        if not matrix.any():
+            return constant_matrix(net, inputs, matrix, bias)
+        graph = solve(matrix, seconds=seconds, peers=False)
+        terms = [Term(x) for x in inputs]
+        for op in graph.operations:
+            left, right = terms[op.left], terms[op.right]
+            sign = -right.sign if op.subtract else right.sign
+            first = Term(left.node, left.shift + op.left_shift, left.sign)
+            terms.append(net.sum(first, Term(right.node, right.shift + op.right_shift, sign)))
+        results = []
+        for out, constant in zip(graph.outputs, bias, strict=True):
+            parts = [Term(net.const(int(constant)))] if constant else []
+            if out.node >= 0:
+                t = terms[out.node]
+                parts.insert(0, Term(t.node, t.shift + out.shift, -t.sign if out.negative else t.sign))
+            results.append(net.value(net.total(parts)))
+        return results
+
+    return multiply
+
+
 def scale_up(net: Netlist, a: int, factor: int, plus: int = 0) -> int:
     """a * factor + plus by signed digits."""
     terms = [Term(a, s, g) for s, g in signed_digits(factor)]

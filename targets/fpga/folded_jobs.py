@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -179,6 +179,9 @@ class _Folder:
         t = self.program.types[step.name]
         rows, columns = (t.shape[0], t.shape[1]) if len(t.shape) == 3 else (1, 1)
         sources, bias, stride = self._sources(step)
+        if not sources:  # every weight is zero: only the bias is left
+            inputs = self.program.types[self._real(step.inputs[0])].channels
+            sources = [Source(self._real(step.inputs[0]), 0, 0, np.zeros((inputs, len(bias)), np.int64))]
         job = Job(step.name, [step.name], step.name, sources, bias, rows, columns, stride)
         if isinstance(step, Clip | Requantise):
             self._absorb(job, step)
@@ -191,7 +194,7 @@ class _Folder:
         last = step
         while last.name not in self.program.outputs and len(self.program.users[last.name]) == 1:
             (user,) = self.program.users[last.name]
-            if isinstance(user, Requantise) and (shifted or not _plain(user)):
+            if isinstance(user, Requantise) and (shifted or not self._fits(job, user)):
                 break
             if isinstance(user, Clip | Requantise):
                 self._absorb(job, user)
@@ -210,9 +213,20 @@ class _Folder:
     @staticmethod
     def _absorb(job: Job, step: Clip | Requantise) -> None:
         if isinstance(step, Requantise):
-            job.shift = int(step.shift)
+            shifts = np.broadcast_to(step.shift, job.bias.shape)
+            job.shift = max(int(shifts.max()), 0)
+            if (shifts != job.shift).any():  # (a * 2^k + 2^(s+k-1)) >> (s+k) is (a + 2^(s-1)) >> s: one shift for all
+                gain = np.int64(1) << (job.shift - shifts)
+                job.sources = [replace(s, matrix=s.matrix * gain) for s in job.sources]
+                job.bias = job.bias * gain
             job.low, job.high = (None if b is None else requantised(b, job.shift, 1) for b in (job.low, job.high))
         job.low, job.high = meet((job.low, job.high), (step.low, step.high))
+
+    @staticmethod
+    def _fits(job: Job, step: Requantise) -> bool:
+        """Whether the shifts can become one: they differ only where no bound but 0 came before."""
+        same = step.shift.ndim == 0 and int(step.shift) >= 0
+        return bool((step.multiplier == 1).all()) and (same or (job.low in (None, 0) and job.high is None))
 
     def _sources(self, step: Instruction) -> tuple[list[Source], Ints, int]:
         names = [self._real(n) for n in step.inputs]
@@ -252,14 +266,10 @@ class _Folder:
                 parts.append(Source(n, 0, 0, part))
                 first += t.channels
             return parts, nothing, 1
-        if isinstance(step, Clip) or (isinstance(step, Requantise) and _plain(step)):
+        if isinstance(step, Clip) or (isinstance(step, Requantise) and (step.multiplier == 1).all()):
             return [Source(names[0], 0, 0, one)], nothing, 1
         kind = "activation by table" if isinstance(step, Piecewise) else type(step).__name__
         raise TargetError(f"'{step.name}': the folded array has no {kind} of this form", "use reuse=1")
-
-
-def _plain(step: Requantise) -> bool:
-    return step.shift.ndim == 0 and int(step.shift) >= 0 and bool((step.multiplier == 1).all())
 
 
 def _dense(step: Conv, i: int, j: int) -> Ints:

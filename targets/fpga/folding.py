@@ -28,8 +28,10 @@ def place_folded(program: Program, period: float, name: str = "array") -> Pipeli
         stream = stage.output
         types = {**folding.types, stream.name: stream.type}
         job = next(j for j in folding.jobs if j.name == first.name)
-        matrix = np.stack([first.weight[w.row // first.dilation[0], w.column // first.dilation[1], w.channel]
-                           for w in stage.wires])
+        top, left = first.padding[:2]
+        taps = {(t.dy + top, t.dx + left): t.matrix for t in job.sources}
+        none = np.zeros_like(job.sources[0].matrix)
+        matrix = np.stack([taps.get((w.row, w.column), none)[w.channel] for w in stage.wires])
         job.sources, job.stride, job.pairs, job.dummies = [Source(stream.name, 0, 0, matrix)], 1, [], 0
         job.pair()
         folding = replace(folding, input=stream.name, types=types)

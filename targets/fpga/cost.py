@@ -1,0 +1,95 @@
+"""What a design costs on a chip, by our own model: LUTs, flip-flops and block memories, before any synthesis."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lhcc.integer import Conv, Dense, Program
+from lhcc.targets.fpga.arithmetic import signed_digits
+from lhcc.targets.fpga.netlist import Netlist
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, WindowStage
+
+DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
+    "xc7a35t": (20_800, 50),
+    "xc7a100t": (63_400, 135),
+    "xc7a200t": (134_600, 365),
+    "xc7k325t": (203_800, 445),
+    "xc7vx690t": (433_200, 1_470),
+}
+
+
+@dataclass(frozen=True)
+class Area:
+    luts: int = 0
+    flip_flops: int = 0
+    memory_bits: int = 0
+
+    def __add__(self, other: Area) -> Area:
+        return Area(
+            self.luts + other.luts, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits
+        )
+
+    @property
+    def block_memories(self) -> int:
+        return -(-self.memory_bits // 36_864)
+
+
+def logic_luts(net: Netlist) -> int:
+    """One LUT per full-adder bit, two comparisons' worth per clip or maximum."""
+    total = 0
+    for k in net.live():
+        node = net.nodes[k]
+        if net.is_adder(k):
+            passed = node.data[1] if node.kind == "difference" else max(node.data)
+            total += max(node.bits - passed, 1)
+        elif node.kind == "max":
+            total += node.bits + -(-node.bits // 2)
+        elif node.kind == "clip":
+            total += node.bits + 1
+        elif node.kind == "reaches":
+            total += -(-net.nodes[node.args[0]].bits // 2)
+        elif node.kind == "select":
+            total += node.bits
+    return total
+
+
+def area(stage: AnyStage) -> Area:
+    if isinstance(stage, FifoStage):
+        return Area(stage.output.word * -(-stage.depth // 32) + 12, 12)
+    if isinstance(stage, ArrayStage):
+        c = stage.code
+        unit = c.digits * (c.activation_bits + c.largest_shift // 2 + 4)
+        memory = sum(4 * len(lines[0]) * len(lines) for lines in (c.jobs, c.passes, c.weights, c.biases))
+        memory += 32 * c.activation_bits * (c.words + c.input_words) + 16 * c.accumulator_bits * c.pixels
+        return Area(512 * unit + 16 * 6 * c.accumulator_bits + 600, 16 * 8 * c.accumulator_bits, memory)
+    registers = stage.schedule.register_bits(stage.logic) + stage.schedule.steps
+    luts, lines = logic_luts(stage.logic) + 20, 0
+    if isinstance(stage, WindowStage):
+        g, bits = stage.geometry, stage.inputs[0].bits
+        registers += len(stage.wires) * bits
+        for row in range(min((w.row for w in stage.wires), default=0), g.kernel[0] - 1):
+            word = bits * len({w.channel for w in stage.wires if w.row <= row})
+            if g.width <= 64:
+                luts += word * -(-g.width // 32) * 4 // 6
+            else:
+                lines += word * g.width
+    return Area(luts, registers, lines)
+
+
+def unrolled_estimate(program: Program) -> int:
+    """LUTs of the unrolled form, from the signed digits alone: cheap enough to ask before building anything."""
+    total = 0
+    for step in program.instructions:
+        if isinstance(step, Conv | Dense):
+            bits = program.types[step.inputs[0]].bits
+            digits = sum(len(signed_digits(w)) * n for w, n in _counted(step))
+            total += int(digits * (bits + 0.5 * math.log2(digits + 2)))
+    return total
+
+
+def _counted(step: Conv | Dense) -> list[tuple[int, int]]:
+    import numpy as np
+
+    values, counts = np.unique(step.weight, return_counts=True)
+    return list(zip(values.tolist(), counts.tolist(), strict=True))

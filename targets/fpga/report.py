@@ -1,0 +1,128 @@
+"""What a design does and costs, layer by layer: as a table, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from lhcc.integer import Conv, Dense, Program
+from lhcc.targets.fpga.cost import Area, area
+from lhcc.targets.fpga.cycles import Timing
+from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
+from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline
+
+
+@dataclass(frozen=True)
+class FpgaLayer:
+    name: str
+    op: str
+    encoding: str
+    density: float
+    macs: int
+    macs_kept: int
+    adds: int
+    """additions per image"""
+    multiplications: int
+    cycles: int
+    """that the layer's circuit, or the array on its behalf, works on one image"""
+    stalls: int
+    """cycles in which a finished pixel waited, over the whole prediction"""
+    full_adder_bits: int
+    luts: int
+    flip_flops: int
+
+
+@dataclass(frozen=True)
+class FpgaProfile:
+    layers: tuple[FpgaLayer, ...]
+    latency: int
+    """cycles from the first pixel in to the last result of the first image"""
+    interval: int
+    """cycles between images that follow each other"""
+    simulated_cycles: int | None
+    predicted_cycles: int
+    clock: float
+    area: Area
+    fifo_high_water: dict[str, int]
+
+    @property
+    def images_per_second(self) -> float:
+        return self.clock * 1e6 / self.interval
+
+    def json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    def __str__(self) -> str:
+        head = ("layer", "op", "encoding", "density", "macs kept", "adds", "cycles", "stalls", "LUT", "FF")
+        table = [head] + [
+            (r.name, r.op, r.encoding, f"{r.density:.3f}", f"{r.macs_kept}", f"{r.adds}", f"{r.cycles}", f"{r.stalls}",
+             f"{r.luts}", f"{r.flip_flops}")
+            for r in self.layers
+        ]  # fmt: skip
+        widths = [max(len(row[k]) for row in table) for k in range(len(head))]
+        lines = ["  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
+                 for row in table]  # fmt: skip
+        simulated = "not simulated" if self.simulated_cycles is None else (
+            f"simulated {self.simulated_cycles} cycles, predicted {self.predicted_cycles}"
+        )
+        lines.append(
+            f"latency {self.latency} cycles, one image every {self.interval} cycles "
+            f"({self.images_per_second:.0f} images/s at {self.clock:g} MHz), 0 multiplications; {simulated}"
+        )
+        lines.append(
+            f"model: {self.area.luts} LUTs, {self.area.flip_flops} flip-flops, {self.area.block_memories} block memories"
+        )
+        return "\n".join(lines)
+
+
+def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLayer, ...]:
+    found: list[FpgaLayer] = []
+    images = max(1, len(timing.finished))
+    for stage in pipeline.stages:
+        cost = area(stage)
+        if isinstance(stage, FifoStage):
+            continue
+        if isinstance(stage, ArrayStage):
+            found += _jobs(program, stage, cost)
+            continue
+        macs, kept = _macs(program, stage.layers[0])
+        adders = stage.logic.adders()
+        pixels = stage.output.pixels
+        found.append(
+            FpgaLayer(
+                stage.name, _op(program, stage.layers[0]), "unrolled", kept / macs if macs else 1.0, macs, kept,
+                adders * pixels, 0, max(stage.inputs[0].pixels, timing.busy[stage.name] // images),
+                timing.stalled[stage.name], stage.logic.full_adder_bits(), cost.luts, cost.flip_flops,
+            )  # fmt: skip
+        )
+    return tuple(found)
+
+
+def _op(program: Program, name: str) -> str:
+    return type(program[name]).__name__
+
+
+def _macs(program: Program, name: str) -> tuple[int, int]:
+    step = program[name]
+    if not isinstance(step, Conv | Dense):
+        return 0, 0
+    shape = program.types[name].shape
+    pixels = int(np.prod(shape[:-1])) if len(shape) == 3 else 1
+    return step.weight.size * pixels, int(np.count_nonzero(step.weight)) * pixels
+
+
+def _jobs(program: Program, stage: ArrayStage, cost: Area) -> list[FpgaLayer]:
+    found = []
+    for job in stage.folding.jobs:
+        macs, kept = _macs(program, job.name)
+        issued = len(job.pairs) * job.pixels * INPUTS * OUTPUTS
+        found.append(
+            FpgaLayer(
+                job.name, _op(program, job.name), "folded", kept / macs if macs else 1.0, macs, kept,
+                issued * stage.code.digits, 0, job.cycles, 0, 0, cost.luts, cost.flip_flops,
+            )  # fmt: skip
+        )
+    return found
