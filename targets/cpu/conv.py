@@ -10,7 +10,6 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-
 from tvm import tirx as T
 
 from lhcc.targets.cpu.geometry import Rect
@@ -28,20 +27,23 @@ def _from_to(index: Expr, start: Expr, stop: Expr, body: Stmt) -> Stmt:
 
 
 class ConvKernel:
-    """Builds the PrimFunc of one ConvSpec."""
+    """Builds the PrimFunc of one ConvSpec.  A subclass computes with other numbers."""
+
+    element = "float32"
 
     def __init__(self, spec: ConvSpec, source_rank: int, target_rank: int) -> None:
         self.spec = spec
         # extents stay open, so that layers of other channel counts share the code
-        self.source = tensor("source", [var(f"source_{axis}") for axis in range(source_rank)])
-        self.target = tensor("target", [var(f"target_{axis}") for axis in range(target_rank)])
-        self.residual = tensor("residual", [var(f"target_{axis}") for axis in range(target_rank)])
-        self.x, see_x = flat(self.source, "x")
-        self.y, see_y = flat(self.target, "y")
-        self.r, see_r = flat(self.residual, "r")
+        element = self.element
+        self.source = tensor("source", [var(f"source_{axis}") for axis in range(source_rank)], element)
+        self.target = tensor("target", [var(f"target_{axis}") for axis in range(target_rank)], element)
+        self.residual = tensor("residual", [var(f"residual_{axis}") for axis in range(target_rank)], element)
+        self.x, see_x = flat(self.source, "x", element)
+        self.y, see_y = flat(self.target, "y", element)
+        self.r, see_r = flat(self.residual, "r", element)
         self.views = [see_x, see_y] + ([see_r] if spec.residual else [])
-        self.weights = tensor("weights", [var("weights_size")])
-        self.bias = tensor("bias", [var("bias_size")])
+        self.weights = tensor("weights", [var("weights_size")], element)
+        self.bias = tensor("bias", [var("bias_size")], element)
         self.plan = tensor("plan", [var("plan_size")], "int32")
 
     def build(self) -> Any:
@@ -59,11 +61,25 @@ class ConvKernel:
             whole = [T.Bind(thread, integer(0)), *body]
         weights = [self.weights, self.bias] if spec.combine == "multiply" else []
         arguments = [self.source, *weights, self.plan]
-        arguments += [self.residual] if spec.residual else []
+        arguments += self.extra_arguments()
         return function([*arguments, self.target], [*self.views, *whole])
+
+    def extra_arguments(self) -> list[Expr]:
+        return [self.residual] if self.spec.residual else []
 
     def at(self, position: Expr) -> Expr:
         return get(self.plan, position)
+
+    # ---- the arithmetic
+    def least(self) -> Expr:
+        return const(-inf, self.spec.lanes)
+
+    def product(self, total: Expr, value: Expr, weight: Expr) -> Expr:
+        return total + value * weight
+
+    def load_lanes(self, x: Expr, position: Expr) -> Expr:
+        """Neighbouring channels of one pixel."""
+        return get(x, position, self.spec.lanes)
 
     def _unit(self, unit: Expr) -> Stmt:
         """One register tile of one block of outputs: find its tables, then run the code of its shape."""
@@ -95,7 +111,7 @@ class ConvKernel:
 
     def _tile(self, shape: Shape) -> Stmt:
         spec = self.spec
-        vector = f"float32x{spec.lanes}"
+        vector = f"{self.element}x{spec.lanes}"
         pixels = shape.height * shape.width
         sums = [
             [
@@ -109,11 +125,11 @@ class ConvKernel:
         for v in range(spec.vectors):
             bias = var(f"bias{v}", vector)
             position = self.out * integer(spec.block) + integer(v * spec.lanes)
-            first = get(self.bias, position, spec.lanes) if spec.combine == "multiply" else const(-inf, spec.lanes)
+            first = get(self.bias, position, spec.lanes) if spec.combine == "multiply" else self.least()
             start.append(T.Bind(bias, first))
             for p in range(pixels):
                 for s, buffer in enumerate(sums[p][v]):
-                    start.append(put(buffer, const(0.0, spec.lanes) if s else bias))
+                    start.append(put(buffer, const(0, spec.lanes, self.element) if s else bias))
         products = [self._rect(shape, number, sums) for number in range(len(shape.rects))]
         return T.SeqStmt([*allocate, *start, *products, *self._finish(shape, sums)])
 
@@ -164,7 +180,7 @@ class ConvKernel:
                 base_w = base_w + chunk * integer(unroll * spec.block)
             x, body = self.x, []
             if spec.lanes == 16 and not spec.lanewise:  # inputs are operands of multiply-adds
-                x, body = opaque(self.x, base_x, self.at(integer(spec.bounds_at)), "near")
+                x, body = opaque(self.x, base_x, self.at(integer(spec.bounds_at)), "near", self.element)
                 base_x = integer(0)
             for channel in range(unroll):
                 body += self._channel(shape, pixels, sums, x, base_x, base_w, channel)
@@ -191,7 +207,7 @@ class ConvKernel:
         code: list[Stmt] = []
         loaded = []
         for v in range(spec.vectors if spec.combine == "multiply" else 0):
-            value = var(f"w{channel}_{v}", f"float32x{spec.lanes}")
+            value = var(f"w{channel}_{v}", f"{self.element}x{spec.lanes}")
             offset = (channel * spec.vectors + v) * spec.lanes
             code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
             if spec.prefetch:
@@ -202,12 +218,14 @@ class ConvKernel:
             for v in range(spec.vectors):
                 offset = y * row + column_ * column + channel * spec.source.channel
                 if spec.lanewise:
-                    value = get(x, base_x + (offset + v * spec.lanes), spec.lanes)
+                    value = self.load_lanes(x, base_x + (offset + v * spec.lanes))
                 else:
                     value = T.Broadcast(get(x, base_x + offset), spec.lanes)
                 into = sums[y * shape.width + column_][v][channel % shape.splits]
-                product = T.Max(get(into), value) if spec.combine == "max" else get(into) + value * loaded[v]
-                code.append(put(into, product))
+                if spec.combine == "max":
+                    code.append(put(into, T.Max(get(into), value)))
+                else:
+                    code.append(put(into, self.product(get(into), value, loaded[v])))
         return code
 
     def _prefetch(self, position: Expr) -> Expr:
@@ -227,7 +245,7 @@ class ConvKernel:
                     values = [values[i] + values[i + half] for i in range(half)]
                 offset = y * spec.target_row + x * spec.target_pixel + spec.vector_at[v]
                 position = self.spot + integer(offset)
-                store = self._store(values[0], position, spec.lanes)
+                store = self.store(values[0], position, spec.lanes, v)
                 if spec.tail:
                     last = T.EQ(self.out, self.at(integer(0)) - 1)
                     code.append(T.IfThenElse(last, self._store_tail(values[0], parts[0], v, position), store))
@@ -244,7 +262,7 @@ class ConvKernel:
             return activate(value + residual, spec.activation)
         return activate(value, spec.activation) + residual
 
-    def _store(self, value: Expr, position: Expr, lanes: int) -> Stmt:
+    def store(self, value: Expr, position: Expr, lanes: int, vector: int) -> Stmt:
         """The epilogue, evaluated once into a register, then one store."""
         return put(self.y, self._epilogue(value, position, lanes), position, lanes)
 
@@ -255,13 +273,10 @@ class ConvKernel:
         code = [put(scratch, value)]
         for lane in range(lanes):
             one = T.Shuffle([get(scratch)], [integer(lane)])
-            code.append(self._store(one, position + lane, 1))
+            code.append(self.store(one, position + lane, 1, vector))
         return sequence(code)
 
 
 def conv_kernel(spec: ConvSpec, source_rank: int = 5, target_rank: int = 5) -> Any:
     """The PrimFunc of `spec`: (source, weights, bias, plan[, residual]) -> target; maximum takes (source, plan)."""
     return ConvKernel(spec, source_rank, target_rank).build()
-
-
-

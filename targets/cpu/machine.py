@@ -19,6 +19,7 @@ class Machine:
     lanes: int  # float32 per vector register
     registers: int
     block: int = 16  # channels of a blocked feature map
+    dot: bool = False  # an instruction that multiplies four unsigned with four signed bytes and adds (AVX-512 VNNI)
 
     def vectors(self) -> int:
         """Vectors per block of output channels."""
@@ -55,7 +56,8 @@ def create(arguments: Mapping[str, str]) -> Machine:
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
     lanes, registers = _vectors(features, triple)
-    return Machine(mcpu, triple, machine.mattr, lanes, registers)
+    dot = lanes == 16 and "avx512vnni" in features
+    return Machine(mcpu, triple, machine.mattr, lanes, registers, dot=dot)
 
 
 def _vectors(features: set[str], triple: str) -> tuple[int, int]:

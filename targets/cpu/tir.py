@@ -29,14 +29,16 @@ def flat(buffer: Expr, name: str, dtype: str = "float32") -> tuple[Expr, Stmt]:
     return view, T.DeclBuffer(view, data=T.buffer_data(buffer))
 
 
-def opaque(buffer: Expr, position: Expr, zero: Expr, name: str) -> tuple[Expr, list[Stmt]]:
+def opaque(
+    buffer: Expr, position: Expr, zero: Expr, name: str, dtype: str = "float32"
+) -> tuple[Expr, list[Stmt]]:
     """A view that starts at `position`, through a pointer of which LLVM knows nothing (`zero` is 0, but is read from
     memory): accesses then have a plain address and a constant offset.  With a base and an index a multiply-add of
     x86 that reads memory takes two issue slots instead of one, 5 to 15 % of the time of the innermost loops."""
-    kind = ir.PointerType(ir.PrimType("float32"))
+    kind = ir.PointerType(ir.PrimType(dtype))
     address = T.reinterpret("uint64", T.address_of(T.BufferLoad(buffer, [position])))
     pointer = T.Var(f"{name}_pointer", kind)
-    view = T.decl_buffer((integer(1 << 30),), "float32", name, data=pointer, data_alignment=4)
+    view = T.decl_buffer((integer(1 << 30),), dtype, name, data=pointer, data_alignment=4)
     hidden = T.bitwise_xor(address, T.Cast("uint64", zero))
     return view, [T.Bind(pointer, T.reinterpret(kind, hidden)), T.DeclBuffer(view, data=pointer)]
 

@@ -1,0 +1,96 @@
+"""What follows an integer sum before it is stored: clips, requantisations and additions, exactly as the program says.
+
+Steps are text, so that they can be part of a kernel's specification: "clip 0 255", "clip 0 -" (no upper bound),
+"shift 5" (halves round up), "requant 2 1" (multiplier and shift of each channel from table 2; 1: in 64 bits), "add 0 3"
+(the sum << 0 plus the other operand << 3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tvm import tirx as T
+
+from lhcc.integer import Clip, Requantise, TensorType
+from lhcc.integer.core import Ints
+from lhcc.targets.cpu.tir import Expr, get, integer
+from lhcc.targets.cpu.vector import const
+
+INT32 = (-(1 << 31), (1 << 31) - 1)
+
+
+def fits(low: Any, high: Any) -> bool:
+    return int(np.min(low)) >= INT32[0] and int(np.max(high)) <= INT32[1]
+
+
+def clip_step(low: int | None, high: int | None) -> str:
+    return f"clip {'-' if low is None else low} {'-' if high is None else high}"
+
+
+class StepWriter:
+    """Turns instructions into steps, and gathers the tables that they need."""
+
+    def __init__(self, channels: int, block: int) -> None:
+        self.channels, self.padded = channels, -(-channels // block) * block
+        self.steps: list[str] = []
+        self.tables: list[np.ndarray] = []
+
+    def clip(self, step: Clip) -> None:
+        self.steps.append(clip_step(step.low, step.high))
+
+    def requantise(self, step: Requantise, x: TensorType) -> None:
+        shift, multiplier = (np.broadcast_to(np.asarray(v), (self.channels,)) for v in (step.shift, step.multiplier))
+        if (shift == shift[0]).all() and (multiplier == 1).all() and shift[0] >= 0:
+            if shift[0]:
+                self.steps.append(f"shift {int(shift[0])}")
+        else:
+            gain = multiplier.astype(object) << np.maximum(-shift, 0).astype(object)
+            half = np.array([1 << int(s) - 1 if s > 0 else 0 for s in shift], object)
+            low, high = x.low.astype(object) * gain, x.high.astype(object) * gain + half
+            wide = not fits(min(low), max(high)) or int(shift.max()) > 31
+            self.steps.append(f"requant {len(self.tables)} {int(wide)}")
+            pad = (0, self.padded - self.channels)
+            self.tables += [np.pad(multiplier, pad, constant_values=1), np.pad(shift, pad)]
+        if step.low is not None or step.high is not None:
+            self.steps.append(clip_step(step.low, step.high))
+
+    def table(self) -> np.ndarray:
+        return np.concatenate(self.tables).astype(np.int32) if self.tables else np.zeros(1, np.int32)
+
+
+def apply(value: Expr, steps: tuple[str, ...], lanes: int, table: Expr, channel: Expr, padded: Expr, other: Expr) -> Expr:
+    """`value` after all steps.  `channel` is that of lane 0, `padded` the length of one table, `other` what is added."""
+    for step in steps:
+        name, *words = step.split()
+        if name == "clip":
+            low, high = words
+            value = value if low == "-" else T.Max(value, const(int(low), lanes, "int32"))
+            value = value if high == "-" else T.Min(value, const(int(high), lanes, "int32"))
+        elif name == "shift":
+            amount = int(words[0])
+            value = (value + const(1 << (amount - 1), lanes, "int32")) >> const(amount, lanes, "int32")
+        elif name == "add":
+            left, right = map(int, words)
+            value = (value << const(left, lanes, "int32")) + (other << const(right, lanes, "int32"))
+        else:
+            number, wide = map(int, words)
+            multiplier = get(table, integer(number) * padded + channel, lanes)
+            shift = get(table, integer(number + 1) * padded + channel, lanes)
+            value = _requantise(value, multiplier, shift, lanes, "int64" if wide else "int32")
+    return value
+
+
+def _requantise(value: Expr, multiplier: Expr, shift: Expr, lanes: int, dtype: str) -> Expr:
+    kind = dtype if lanes == 1 else f"{dtype}x{lanes}"
+    zero, one = const(0, lanes, dtype), const(1, lanes, dtype)
+    wide = T.Cast(kind, value) * T.Cast(kind, multiplier)
+    shift = T.Cast(kind, shift)
+    right, left = T.Max(shift, zero), T.Max(zero - shift, zero)
+    half = (one << right) >> one  # 0 where nothing is shifted out
+    shifted = ((wide << left) + half) >> right
+    return T.Cast("int32" if lanes == 1 else f"int32x{lanes}", shifted)
+
+
+def narrow(values: Ints) -> np.ndarray:
+    return np.ascontiguousarray(values).astype(np.int32)
