@@ -6,16 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import lhcc
 from lhcc.errors import LhccError
 from lhcc.tuning.worker import Code, Problem
 
+T = TypeVar("T")
 START_S = 60.0  # for a worker to start and to be told the workload
 CANDIDATE_S = 10.0  # for a candidate's first run, and for a round of measuring
 
@@ -26,6 +27,10 @@ class CandidateFailed(Exception):
 
 class WorkerLost(Exception):
     """The worker is gone, through the fault of what it was asked."""
+
+
+class LinkBroken(WorkerLost):
+    """The way to the worker is gone, through nobody's fault."""
 
 
 class MeasuringFailed(LhccError):
@@ -127,32 +132,40 @@ class Measurer:
     def check(self, number: int, code: Code) -> None:
         """Has a candidate run once; raises CandidateFailed."""
         self.codes[number] = code
-        self._load(number)
+        self._blaming(lambda: self._load(number))
 
     def time(self, numbers: Sequence[int], rounds: int, seconds: float) -> list[list[float]]:
         """Microseconds of each checked candidate in every round."""
-        for number in numbers:
-            if number not in self.loaded:  # the worker that knew it is gone
-                self._load(number)
-        try:
+
+        def measure() -> list[list[float]]:
+            for number in numbers:
+                if number not in self.loaded:  # the worker that knew it is gone
+                    self._load(number)
             times: list[list[float]] = self._ask(("time", list(numbers), rounds, seconds), seconds + CANDIDATE_S)
+            return times
+
+        return self._blaming(measure)
+
+    def _blaming(self, work: Callable[[], T]) -> T:
+        """A worker that is lost over a candidate is the candidate's fault; a connection that breaks is tried again."""
+        try:
+            try:
+                return work()
+            except LinkBroken:
+                return work()
         except WorkerLost as error:
-            raise CandidateFailed(f"while candidates were timed: {error}") from None
-        return times
+            raise CandidateFailed(str(error)) from None
 
     def _load(self, number: int) -> None:
         assert self.problem is not None
         which, problem = self.problem
-        try:
-            if self.told != which:
+        if self.told != which:
+            try:
                 self._ask(("problem", which, problem), START_S)
-                self.told = which
-        except (WorkerLost, CandidateFailed) as error:
-            raise MeasuringFailed(f"the worker that measures candidates cannot be told the workload: {error}") from None
-        try:
-            self._ask(("load", number, which, self.codes[number]), CANDIDATE_S)
-        except WorkerLost as error:
-            raise CandidateFailed(str(error)) from None
+            except CandidateFailed as error:
+                raise MeasuringFailed(f"a worker cannot be told what to measure: {error}") from None
+            self.told = which
+        self._ask(("load", number, which, self.codes[number]), CANDIDATE_S)
         self.loaded.add(number)
 
     def _ask(self, request: Sequence[Any], seconds: float) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-RIDGE = 1.0  # how many measurements it takes to believe in a correction
+RIDGE = 0.3  # measurements that it takes to believe half of a correction
 
 
 class Ranking:

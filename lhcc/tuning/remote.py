@@ -11,7 +11,7 @@ from typing import Any
 
 from lhcc.errors import LhccError
 from lhcc.runtime.library import import_tvm
-from lhcc.tuning.measure import WorkerLost
+from lhcc.tuning.measure import LinkBroken, WorkerLost
 
 REQUEST = "lhcc.tuning.request"  # the name under which our servers offer `relay`
 NETWORK_S = 30.0  # that a request may take longer than its work
@@ -43,13 +43,13 @@ class RemoteLink:
             answer = _within(seconds + NETWORK_S, self.function, pickle.dumps((request, seconds)))
         except TimeoutError:
             self.close()  # the server ends a session whose client is gone
-            raise WorkerLost(f"{self.host}:{self.port} did not answer within {seconds + NETWORK_S:.0f} s") from None
+            raise LinkBroken(f"{self.host}:{self.port} did not answer within {seconds + NETWORK_S:.0f} s") from None
         except KeyboardInterrupt:
             self.close()
             raise
         except Exception as error:
             self.close()
-            raise WorkerLost(f"the connection to {self.host}:{self.port} broke ({_first_line(error)})") from None
+            raise LinkBroken(f"the connection to {self.host}:{self.port} broke: {_first_line(error)}") from None
         status, value = json.loads(str(answer))
         if status == LOST:
             raise WorkerLost(str(value))
