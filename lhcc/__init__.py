@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from lhcc.errors import LhccError
 
 if TYPE_CHECKING:
+    from lhcc.approximation import Approximated
     from lhcc.inspection import Report
     from lhcc.runtime.executable import Executable
     from lhcc.tuning.tune import TuningReport
 
 __version__ = "0.1.0"
-__all__ = ["LhccError", "compile", "inspect", "load", "tune"]
+__all__ = ["LhccError", "approximate", "compile", "inspect", "load", "tune"]
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -25,7 +26,8 @@ def compile(  # noqa: A001 - the word users expect
     """A callable executable of `model`: an nn.Module with example `inputs`, an ExportedProgram, an ONNX ModelProto, or
     the path of an .onnx or .pt2 file.
 
-    Options: `threads=1`, `tuning="tuning.json"`, `precision="fp32"`, `encoding="dense"` for the uncompressed baseline.
+    Options: `threads=1`, `tuning="tuning.json"`, `encoding="dense"` for the uncompressed baseline, and `precision="int8"`
+    (with `calibrate=` data) for models whose weights are integers times a scale: dyadic, QDQ, QLinear, QONNX.
     """
     from lhcc.compiler import compile_model
 
@@ -45,6 +47,16 @@ def inspect(model: Any, inputs: Any = None, *, input_shapes: Shapes | None = Non
     from lhcc.inspection import inspect_module
 
     return inspect_module(import_model(model, inputs, input_shapes))
+
+
+def approximate(model: Any, inputs: Any = None, calibrate: Any = None, **how: Any) -> Approximated:
+    """The model with dyadic constants, and the report; `lhcc.compile` takes it, with `precision="int8"` as integers.
+
+    Further arguments: `set`, `scale`, `per`, and the budgets `max_error`, `max_adds`, `max_drop`.
+    """
+    from lhcc.approximation import approximate as approximate_model
+
+    return approximate_model(model, inputs, calibrate, **how)
 
 
 def tune(

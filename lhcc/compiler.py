@@ -8,20 +8,42 @@ from typing import Any
 
 from lhcc.errors import TargetError
 from lhcc.frontend import import_model
+from lhcc.integer import Program
 from lhcc.pipeline import lower
 from lhcc.runtime.build import build
-from lhcc.runtime.executable import Executable
 from lhcc.targets import base
 
 
 def compile_model(
     model: Any, target: str, inputs: Any, input_shapes: Mapping[str, Any] | None, options: Mapping[str, Any]
-) -> Executable:
+) -> Any:
     chosen = make_options(options)
     parsed = base.parse(target)  # a wrong target is told before the model is read
+    if isinstance(model, Program):
+        return parsed.compile_program(model, chosen, images=1)
+    if parsed.integers_only or chosen.precision == "int8":
+        return parsed.compile_program(*_integers(model, inputs, chosen))
+    if _is_approximated(model):
+        model = model.model
     mod = import_model(model, inputs, input_shapes)
     names = (mod["main"].attrs or {}).get("output_names", ())
     return build(lower(mod, parsed, chosen), parsed, threads=chosen.threads, output_names=[str(n) for n in names])
+
+
+def _is_approximated(model: Any) -> bool:
+    return type(model).__module__.startswith("lhcc.approximation")
+
+
+def _integers(model: Any, inputs: Any, options: base.Options) -> tuple[Program, base.Options, int]:
+    """The model as an integer program, and how many images its input holds."""
+    from lhcc.approximation.approximate import to_onnx
+    from lhcc.approximation.quantise import quantise
+
+    calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
+    proto = model.model if _is_approximated(model) else to_onnx(model, inputs)
+    first = proto.graph.input[0].type.tensor_type.shape.dim
+    images = first[0].dim_value if first and first[0].dim_value > 0 else 1
+    return quantise(model, calibrate, inputs=inputs), options, images
 
 
 def make_options(options: Mapping[str, Any]) -> base.Options:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from lhcc.errors import TargetError
 
-MODULES = {"cpu": "lhcc.targets.cpu.target"}  # name -> module with `create(arguments)`; adding one touches nothing else
+MODULES = {"cpu": "lhcc.targets.cpu.target", "fpga": "lhcc.targets.fpga.target"}  # name -> module with `create(arguments)`; adding one touches nothing else
 
 
 class Pass(Protocol):
@@ -29,16 +29,23 @@ class Options:
     tuning: str | None = None
     precision: str = "fp32"
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
+    calibrate: Any = None  # data from which int8 activations get their ranges: an array, (x, labels) or an .npz
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= 1024:
             raise TargetError(f"threads={self.threads} is not between 1 and 1024")
+        if self.precision not in ("fp32", "int8"):
+            raise TargetError(f"precision '{self.precision}' is unknown", "choose fp32 or int8")
         if self.encoding not in ("auto", "dense"):
             raise TargetError(f"encoding '{self.encoding}' is unknown", "choose auto or dense")
 
 
 class Target(Protocol):
     name: str
+    integers_only: bool  # computes integer programs, never floats
+
+    def compile_program(self, program: Any, options: Options, images: int) -> Any:
+        """An executable of an integer program for `images` at a time."""
 
     def tvm_target(self) -> Any:
         """What TVM generates code for."""

@@ -20,7 +20,7 @@ from lhcc.approximation.weights import Candidate, Per, Scale, candidate
 from lhcc.errors import LhccError, ModelError
 
 LADDER = ("ternary", "two", "half", "digits:2:4", "digits:2:5", "digits:3:6")
-_COEFFICIENT = signed_digit_set(3, 12)
+_COEFFICIENT = signed_digit_set(4, 12)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Approximated:
     model: Any
     report: Report
     exact_activations: Any
+    calibration: Any = None  # as it was given; int8 activations get their ranges from it
 
     def save(self, path: str | os.PathLike[str]) -> None:
         onnx.save(self.model, os.fspath(path))
@@ -72,13 +73,13 @@ def approximate(
     data = calibration.read_calibration(calibrate, proto)
     before = Graph(proto)
     after = Graph(proto)
+    layers = after.layers()
+    if not layers:
+        raise ModelError("the model has no layer with constant weights to approximate")
     functions = [
         FunctionRow(name, f"average coefficient {exact:.6g}", f"{new:.6g}", abs(exact - new))
         for name, exact, new in after.approximate_pools(_coefficient)
     ]
-    layers = after.layers()
-    if not layers:
-        raise ModelError("the model has no layer with constant weights to approximate")
     ladder = [named_set(s) for s in sets] if budget.any and set is None else [named_set("half" if set is None else set)]
     tables = _tables(after, layers, ladder, scale, per, weight_bits)
     work = _Work(before, after, layers, tables, data, bias_bits, scale)
@@ -95,7 +96,7 @@ def approximate(
     if data is not None and data.labels is not None:
         drop = 100 * (calibration.accuracy(proto, data) - calibration.accuracy(final, data))
     report = Report(scale, per, rows, functions, kept, path if len(ladder) > 1 else [], drop)
-    return Approximated(final, report, smooth)
+    return Approximated(final, report, smooth, calibrate)
 
 
 def to_onnx(model: Any, inputs: Any = None) -> Any:
@@ -128,7 +129,7 @@ def to_onnx(model: Any, inputs: Any = None) -> Any:
 
 
 def _coefficient(value: float) -> float:
-    """The nearest number of at most three signed digits within twelve bits of the leading one."""
+    """The nearest number of at most four signed digits within twelve bits of the leading one."""
     unit = 2.0 ** (int(np.frexp(value)[1]) - 12)
     levels = np.array(_COEFFICIENT.levels) * unit
     return float(levels[np.argmin(np.abs(levels - value))])
@@ -167,7 +168,8 @@ class _Work:
 
     def apply(self, point: Point) -> list[tuple[str, str]]:
         """Sets weights and biases as chosen, corrected where there is data; the layers that could not be corrected."""
-        self.after.constants = dict(self.original) | {n: a for n, a in self.after.constants.items() if n not in self.original}
+        made = {name: np.zeros_like(a) for name, a in self.after.constants.items() if name not in self.original}
+        self.after.constants = self.original | made  # biases made by an earlier correction start from nothing again
         for layer, choice in zip(self.layers, self.chosen(point), strict=True):
             self.after.set_filters(layer, choice.filters)
             bias = layer.bias

@@ -17,6 +17,7 @@ NEAR, FAR = 24 << 10, 1 << 20  # bytes that stay in the first-level cache, and i
 NEAR_RATE, FAR_RATE = 64.0, 16.0  # bytes a cycle from the second-level cache, and from beyond it
 WAKE = 6000.0  # cycles until all threads work, and have met again
 ENTRY, STORE, TILE = 3.0, 1.5, 30.0  # cycles per weight tile, per vector stored, per register tile
+RUN = 40.0  # cycles per loop over taps: to find its weight tiles, and for the branch that leaves it
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Flo
     products = _products(divided, form, machine, chains)
     inside = divided.area > 0
     per_tile = ((form.depth * products + ENTRY) * inside) @ taps
-    per_tile += form.blocks * (divided.pixels * form.vectors * STORE + TILE)
+    per_tile += form.blocks * (divided.pixels * form.vectors * STORE + divided.runs * RUN + TILE)
     # every size of tile is code of its own, which has to come into the cache
     total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes)
     return total

@@ -216,7 +216,7 @@ class Problem:
 
     def estimates(self, form: Form) -> Iterator[tuple[bool, int, Divisions, NDArray[np.float64]]]:
         """Cycles of every division into register tiles, for each order of the loops and number of threads."""
-        divided = divisions(self.axes, self.pixels(form.vectors))
+        divided = divisions(self.axes, self.pixels(form.vectors), self.merged)
         work = cost.cycles(divided, form, self.machine, CHAINS[0])
         image = 4 * self.source.image
         orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks)}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lhcc.integer import Program
 from lhcc.passes.choose_layouts import ChooseLayouts
 from lhcc.passes.encode_elements import EncodeElements
 from lhcc.passes.lower_generic import LowerGeneric
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.targets.base import Options, Pass
-from lhcc.targets.cpu import machine, maps
+from lhcc.targets.cpu import integers, machine, maps
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.elements import ElementsKernel
 from lhcc.targets.cpu.encode import encode
@@ -29,6 +30,12 @@ from lhcc.targets.cpu.wide import WideSpec, widen
 class CpuTarget:
     machine: Machine
     name: str = "cpu"
+    integers_only: bool = False
+
+    def compile_program(self, program: Program, options: Options, images: int) -> Any:
+        from lhcc.runtime.build import build
+
+        return build(integers.lower(program, self.machine, options, images), self, threads=options.threads)
 
     def tvm_target(self) -> Any:
         return self.machine.tvm_target()

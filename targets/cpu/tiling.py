@@ -33,6 +33,7 @@ class Divisions:
     many: NDArray[np.int64]  # division x class
     pixels: NDArray[np.int64]  # division x class
     area: NDArray[np.int64]  # division x class x tap
+    runs: NDArray[np.int64]  # division x class: ranges of taps that meet the same outputs, one loop each
 
     @property
     def tiles(self) -> NDArray[np.int64]:
@@ -76,12 +77,12 @@ def even(count: int, longest: int) -> list[tuple[int, int]]:
 
 
 @cache
-def divisions(axes: Axes, most: int) -> Divisions:
-    """Every division into tiles of at most `most` outputs."""
+def divisions(axes: Axes, most: int, merged: bool = False) -> Divisions:
+    """Every division into tiles of at most `most` outputs; `merged`: one step runs through a kernel row."""
     heights, widths = _sizes(axes.rows, most), _sizes(axes.columns, most)
     pairs = [(h, w) for h in heights for w in widths if h * w <= most]
-    found = [_classes(axes, h, w) for h, w in pairs]
-    classes = max(len(many) for many, _, _ in found)
+    found = [_classes(axes, h, w, merged) for h, w in pairs]
+    classes = max(len(many) for many, *_ in found)
 
     def padded(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         stacked = np.zeros((len(arrays), classes, *arrays[0].shape[1:]), np.int64)
@@ -93,9 +94,7 @@ def divisions(axes: Axes, most: int) -> Divisions:
         np.array([h for h, _ in pairs]),
         np.array([w for _, w in pairs]),
         np.array([_shapes(axes.rows, h) * _shapes(axes.columns, w) for h, w in pairs]),
-        padded([many for many, _, _ in found]),
-        padded([pixels for _, pixels, _ in found]),
-        padded([area for _, _, area in found]),
+        *(padded([each[field] for each in found]) for field in range(4)),
     )
 
 
@@ -110,31 +109,59 @@ def _sizes(lines: tuple[Line, ...], most: int) -> list[int]:
 
 
 def _shapes(lines: tuple[Line, ...], size: int) -> int:
-    return len({length for line in lines for length in _profile(line, size)[1].tolist()})
+    return len({length for line in lines for length in _profile(line, size).length.tolist()})
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The pieces of an axis by class."""
+
+    many: NDArray[np.int64]
+    length: NDArray[np.int64]
+    inside: NDArray[np.int64]  # class x tap: how much of the piece is inside the image
+    place: NDArray[np.int64]  # class x tap: a number for where that is; -1: nowhere
 
 
 @cache
-def _profile(line: Line, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The pieces of an axis by class: how many, how long, and how much of them is inside the image at each tap."""
+def _profile(line: Line, size: int) -> _Pieces:
     pieces = np.array(even(line.count, size))
     start, count = pieces[:, :1], pieces[:, 1:]
     never = -(1 << 30)  # a tap that meets no output reads far outside
     delta = np.array([never if d is None else d for d in line.deltas])[None]
     low = np.maximum(0, -((delta + start * line.stride) // line.stride))
     high = np.minimum(count, (line.size - 1 - delta - start * line.stride) // line.stride + 1)
-    inside = np.maximum(0, high - low)
-    classes, many = np.unique(np.concatenate([count, inside], axis=1), axis=0, return_counts=True)
-    return many, classes[:, 0], classes[:, 1:]
+    place = np.where(low < high, low * (size + 1) + high, -1)
+    classes, many = np.unique(np.concatenate([count, place], axis=1), axis=0, return_counts=True)
+    place = classes[:, 1:]
+    inside = np.where(place < 0, 0, place % (size + 1) - place // (size + 1))
+    return _Pieces(many, classes[:, 0], inside, place)
 
 
-def _classes(axes: Axes, height: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    many, pixels, area = [], [], []
+def _classes(axes: Axes, height: int, width: int, merged: bool) -> tuple[NDArray[np.int64], ...]:
+    """Of the tiles of a division, by class: how many, their outputs, the area at each tap, and the runs of taps."""
+    found: list[tuple[NDArray[np.int64], ...]] = []
     for row in axes.rows:
-        row_many, row_length, row_inside = _profile(row, height)
+        r = _profile(row, height)
         for column in axes.columns:
-            column_many, column_length, column_inside = _profile(column, width)
-            many.append(np.outer(row_many, column_many).ravel())
-            pixels.append(np.outer(row_length, column_length).ravel())
-            both = row_inside[:, None, :, None] * column_inside[None, :, None, :]
-            area.append(both.reshape(len(row_many) * len(column_many), -1))
-    return np.concatenate(many), np.concatenate(pixels), np.concatenate(area)
+            c = _profile(column, width)
+            area = r.inside[:, None, :, None] * c.inside[None, :, None, :]
+            where = np.where(area > 0, r.place[:, None, :, None] * (width + 1) ** 2 + c.place[None, :, None, :], -1)
+            if merged:
+                where = where.max(axis=3)
+            classes = len(r.many) * len(c.many)
+            found.append(
+                (
+                    np.outer(r.many, c.many).ravel(),
+                    np.outer(r.length, c.length).ravel(),
+                    area.reshape(classes, -1),
+                    _runs(where.reshape(classes, -1)),
+                )
+            )
+    return tuple(np.concatenate(field) for field in zip(*found, strict=True))
+
+
+def _runs(where: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many stretches of equal numbers each row has, those of -1 left out."""
+    begins = np.diff(where, axis=1, prepend=-2) != 0
+    runs: NDArray[np.int64] = (begins & (where >= 0)).sum(axis=1)
+    return runs
