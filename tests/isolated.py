@@ -41,8 +41,12 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             timeout_s += START_S
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", self.module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+                [sys.executable, "-W", "ignore", "-m", self.module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "TVM_NUM_THREADS": "1"},
             )
         assert self.process.stdin and self.process.stdout
@@ -65,7 +69,10 @@ class Worker:
 
 
 def ask_all(
-    module: str, requests: Sequence[str], workers: int = 2, timeout_s: float = 60.0,
+    module: str,
+    requests: Sequence[str],
+    workers: int = 2,
+    timeout_s: float = 60.0,
     watch: Callable[[str, Answer], None] | None = None,
 ) -> dict[str, Answer]:
     """The answers to many requests, by several processes; `watch` sees each as it comes."""

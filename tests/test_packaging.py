@@ -52,7 +52,9 @@ def test_the_wheels_only_top_level_name_is_lhcc(tmp_path: Path) -> None:
     # A copy without build/: setuptools would reuse whatever an earlier build left there.
     subprocess.run(
         [sys.executable, "-c", "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])", str(tmp_path)],
-        cwd=copy_of_sources(tmp_path / "src"), check=True, capture_output=True,
+        cwd=copy_of_sources(tmp_path / "src"),
+        check=True,
+        capture_output=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()

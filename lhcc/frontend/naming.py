@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from lhcc.frontend.checks import Unsupported
 
 
 class LayerBuilder:
@@ -33,18 +36,36 @@ class LayerBuilder:
         self.layer_of[var.name] = self.layer
         return var
 
+    def main(self, parameters: Sequence[Any], body: Callable[[], list[Any]]) -> int:
+        """Makes the function `main` of what `body` emits and returns, and tells how many outputs it has."""
+        failure: BaseException | None = None
+        with self.block.function("main", list(parameters)):
+            with self.block.dataflow():
+                try:
+                    outputs = body()
+                except BaseException as error:  # the blocks are closed first, or TVM complains on stderr
+                    failure, outputs = error, [relax.const(0)]
+                result = self.block.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
+            self.block.emit_func_output(result)
+        if failure is not None:
+            raise failure
+        return len(outputs)
+
     def finish(self, **attributes: Any) -> tvm.IRModule:
         """The module built, with every variable of `main` renamed to its layer.
 
         A nested expression is bound by the normaliser before the binding that was asked for: it belongs to the layer
-        of the next recorded binding.  An output that is only an alias takes the name of what it stands for.
+        of the next recorded binding.  An output that is only an alias takes the name of what it stands for.  Operators
+        that TVM can express but not lower (sorting, scans) are refused here.
         """
         module = self.block.get()
         main = module["main"]
         names: dict[str, str] = {}
         waiting: list[str] = []
+        unsupported = Unsupported()
         for block in main.body.blocks:
             for binding in block.bindings:
+                operator = getattr(binding.value, "op", None)
                 own = binding.var.name
                 if isinstance(binding.value, relax.Var):
                     layer = names.get(binding.value.name)
@@ -55,9 +76,16 @@ class LayerBuilder:
                     continue
                 names.update(dict.fromkeys((*waiting, own), layer))
                 waiting.clear()
+                if isinstance(operator, tvm.ir.Op) and operator not in CALLS and operator.get_attr("FLegalize") is None:
+                    unsupported.note(operator.name.removeprefix("relax."), layer)
+        unsupported.raise_if_any()
         renamed = _Renamer(names).visit_expr(main).with_attrs({**attributes, "global_symbol": "main"})
         module.update_func(module.get_global_var("main"), renamed)
         return module
+
+
+# What needs no lowering.
+CALLS = [tvm.ir.Op.get("relax.call_tir")]
 
 
 @mutator

@@ -46,11 +46,8 @@ def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] |
     }
     builder = LayerBuilder()
     importer = GraphImporter(model, builder)
-    with builder.function("main", list(parameters.values())):
-        with builder.dataflow():
-            outputs = importer.convert(graph, {**weights, **parameters, **_empty(parameters)})
-            result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
-        builder.emit_func_output(result)
+    values = {**weights, **parameters, **_empty(parameters)}
+    builder.main(list(parameters.values()), lambda: importer.convert(graph, values))
     return builder.finish(input_names=list(parameters), output_names=[value.name for value in graph.output])
 
 

@@ -115,7 +115,7 @@ class GraphImporter:
         return None
 
     def _is_convertible(self, node: Any, opset: int) -> bool:
-        kind = node.op_type
+        kind = str(node.op_type)
         if (node.domain, kind) in self.functions:
             return True
         if _domain(node.domain):

@@ -156,34 +156,35 @@ def _convert(program: Any) -> tvm.IRModule:
     builder = importer.block_builder = LayerBuilder()
     known, parameters = _placeholders(program)
     importer.env.update(parameters)
-    unsupported = Unsupported()
-    layer_name = _LayerNames()
-    outputs: list[Any] = []
-    with builder.function("main", list(parameters.values())):
-        with builder.dataflow():
-            for node in program.graph.nodes:
-                if node.op == "output":
-                    outputs = _outputs(program, node, importer.env, known, unsupported)
-                elif node.op == "get_attr":
-                    known[node] = getattr(program.graph_module, node.target)
-                elif node.op == "call_function":
-                    builder.layer = layer_name(node)
-                    if _foldable(node, known):
-                        known[node] = _evaluated(node, known)
-                    elif all(source in known or source in importer.env for source in node.all_input_nodes):
-                        for source in node.all_input_nodes:
-                            if source not in importer.env:
-                                importer.env[source] = _constant(known[source])
-                        value = _converted(node, importer, unsupported)
-                        if value is not None:
-                            importer.env[node] = value
-                    else:
-                        unsupported.note_if_unknown(node.target.__name__, builder.layer, _has_converter(node, importer))
-            unsupported.raise_if_any()
-            result = builder.emit_output(outputs[0] if len(outputs) == 1 else relax.Tuple(outputs))
-        builder.emit_func_output(result)
-    names = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
+    count = builder.main(list(parameters.values()), lambda: _body(program, importer, known))
+    names = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
     return builder.finish(input_names=[v.name for v in parameters.values()], output_names=names)
+
+
+def _body(program: Any, importer: Any, known: dict[Any, Any]) -> list[Any]:
+    """Converts all nodes; the program's outputs."""
+    unsupported, layer_name = Unsupported(), _LayerNames()
+    outputs: list[Any] = []
+    for node in program.graph.nodes:
+        if node.op == "output":
+            outputs = _outputs(program, node, importer.env, known, unsupported)
+        elif node.op == "get_attr":
+            known[node] = getattr(program.graph_module, node.target)
+        elif node.op == "call_function":
+            layer = importer.block_builder.layer = layer_name(node)
+            if _foldable(node, known):
+                known[node] = _evaluated(node, known)
+            elif all(source in known or source in importer.env for source in node.all_input_nodes):
+                for source in node.all_input_nodes:
+                    if source not in importer.env:
+                        importer.env[source] = _constant(known[source])
+                value = _converted(node, importer, unsupported)
+                if value is not None:
+                    importer.env[node] = value
+            else:
+                unsupported.note_if_unknown(node.target.__name__, layer, _has_converter(node, importer))
+    unsupported.raise_if_any()
+    return outputs
 
 
 def _placeholders(program: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:

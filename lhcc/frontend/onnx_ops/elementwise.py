@@ -48,3 +48,19 @@ def prelu(node: Node) -> Any:
     data = node.expr(0)
     scaled = relax.op.multiply(data, layers.expr(slope))
     return relax.op.where(relax.op.less(data, scalar(node, 0)), scaled, data)
+
+
+@converter("BitShift")
+def bit_shift(node: Node) -> Any:
+    """As in NumPy: a shift by the width or more, or by a negative number, moves every bit out."""
+    data, by, dtype = node.expr(0), node.expr(1), node.dtype()
+    left, width = node.attr("direction") == "LEFT", np.iinfo(dtype).bits
+    inside = relax.op.less(by, relax.const(width, dtype))
+    rest: Any = relax.const(0, dtype)
+    if not dtype.startswith("u"):
+        inside = relax.op.logical_and(inside, relax.op.greater_equal(by, relax.const(0, dtype)))
+        if not left:  # the sign fills what comes in
+            rest = relax.op.where(relax.op.less(data, rest), relax.const(-1, dtype), rest)
+    safe = relax.op.where(inside, by, relax.const(0, dtype))
+    shift = relax.op.left_shift if left else relax.op.right_shift
+    return relax.op.where(inside, shift(data, safe), rest)
