@@ -107,7 +107,7 @@ def choose(path: Sequence[Point], budget: Budget, drop_of: Callable[[Point], flo
         raise BudgetError("a limit on accuracy needs labelled calibration data", "give calibrate=(x, labels)")
     for k in sorted({int(i) for i in np.linspace(0, len(fits) - 1, _EVALUATIONS)}):
         fits[k].drop = drop_of(fits[k])
-    good = [p for p in fits if p.drop is not None and p.drop <= budget.drop]
+    good = [p for p in fits if p.drop is not None and p.drop <= budget.drop + 1e-9]
     if not good:
         best = min((p for p in fits if p.drop is not None), key=lambda p: p.drop or 0.0)
         raise BudgetError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from lhcc.approximation import calibrate as calibration
@@ -96,8 +97,8 @@ class _Quantiser:
 
     def _observe(self, data: calibration.Calibration | None) -> dict[str, NDArray[np.float32]]:
         """What every tensor of the float model holds on the calibration data."""
-        if data is None:
-            return {}
+        if data is None or any(node.op_type == "Quant" for node in self.graph.nodes):
+            return {}  # Quant nodes say their ranges themselves, and no ONNX runtime knows them
         names = [name for node in self.graph.nodes for name in node.output if name and name not in self.known]
         names = [name for name in names if name not in self.graph.outputs]
         shown = self.graph.outputs + names
@@ -218,9 +219,10 @@ class _Quantiser:
 
     def conv(self, node: Any) -> None:
         weight, scale = quantised.weight_of(self.graph, self.known, node.input[1], 0, node.name)
-        self._convolve(node, self.at[node.input[0]], weight, scale, node.input[2] if len(node.input) > 2 else "")
+        bias = node.input[2] if len(node.input) > 2 else ""
+        self._finish(node, self._convolve(node, self.at[node.input[0]], weight, scale, bias))
 
-    def _convolve(self, node: Any, x: str, weight: NDArray[np.int64], scale: NDArray[np.float64], bias: str) -> None:
+    def _convolve(self, node: Any, x: str, weight: NDArray[np.int64], scale: NDArray[np.float64], bias: str) -> str:
         from lhcc.integer import Conv
 
         kind = self.builder.types[x]
@@ -237,7 +239,7 @@ class _Quantiser:
             (dilations[0], dilations[1]),
             _attribute(node, "group", 1),
         )
-        self._finish(node, self.builder.append(step))
+        return self.builder.append(step)
 
     def _padding(
         self, node: Any, kernel: Any, strides: Any, dilations: Any, shape: tuple[int, ...]
@@ -276,8 +278,6 @@ class _Quantiser:
 
     def qlinear_conv(self, node: Any) -> None:
         """x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias: integers in, integers out."""
-        from types import SimpleNamespace
-
         constants = self.graph.constants
         weight = constants[node.input[3]].astype(np.int64)
         weight = weight - constants[node.input[5]].astype(np.int64).reshape(-1, 1, 1, 1)
@@ -287,11 +287,10 @@ class _Quantiser:
         if bias:  # int32 in units of x_scale * w_scale
             self.graph.constants[bias + ".real"] = constants[bias] * self.builder.types[x].scale * scale
             bias += ".real"
-        inner = node.output[0] + ".sum"
-        proxy = SimpleNamespace(name=node.name or node.output[0], output=[inner], attribute=node.attribute)
-        self._convolve(proxy, x, weight, scale, bias)
-        told = SimpleNamespace(name=f"{proxy.name}.round", input=["", node.input[6], node.input[7]], output=node.output)
-        self.at[node.output[0]] = self._to_grid(told.name, self.at[inner], quantised.quantize_linear_grid(self.graph, told))
+        total = self._convolve(node, x, weight, scale, bias)
+        told = onnx.NodeProto(input=["", node.input[6], node.input[7]])
+        name = f"{node.name or node.output[0]}.round"
+        self.at[node.output[0]] = self._to_grid(name, total, quantised.quantize_linear_grid(self.graph, told))
 
     # --- pointwise
 
@@ -407,8 +406,8 @@ class _Quantiser:
         shape = self.builder.types[x].shape
         if len(shape) == 1:
             return self.same(node)
-        made = self.graph.shapes.get(node.output[0], [])
-        if len(made) != 2:
+        made = [0, 0] if node.op_type == "Flatten" else self.graph.shapes.get(node.output[0], [])
+        if len(made) != 2 or _attribute(node, "axis", 1) != 1:
             raise UnsupportedOperator(f"'{node.name}' reshapes an image to {made}, not to a vector")
         self.at[node.output[0]] = self.builder.flatten(self._free_name(node.name or node.output[0]), x)
         if shape[0] * shape[1] > 1:

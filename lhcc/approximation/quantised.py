@@ -114,9 +114,9 @@ def weight_of(
             "run: lhcc approximate model.onnx --max-error 0.01 -o dyadic.onnx",
         ) from None
     integers = encoded.integers.astype(np.int64)
-    # A filter of zeros has no scale of its own; it takes its neighbours' so that it never sets the common one.
+    # A filter of zeros has no scale of its own, yet its bias needs a fine one: its neighbours', or 2^-8.
     empty = ~integers.reshape(len(integers), -1).any(axis=1)
-    fallback = encoded.scale[~empty].min() if (~empty).any() else 1.0
+    fallback = encoded.scale[~empty].min() if (~empty).any() else 2.0**-8
     return integers, np.where(empty, fallback, encoded.scale)
 
 

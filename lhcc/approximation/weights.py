@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.approximation.optimise import Approximation, best_free, best_shift
+from lhcc.approximation.optimise import best_free, best_shift
 from lhcc.approximation.sets import DyadicSet
 from lhcc.encodings.dyadic import digit_count
 from lhcc.errors import LhccError
@@ -38,16 +38,20 @@ class Candidate:
 def candidate(filters: Filters, chosen: DyadicSet, scale: Scale, per: Per, weight_bits: int) -> Candidate:
     """The exact optimum for every group of weights; groups that are all zero stay so, whatever the set holds."""
     outputs = len(filters)
+    if weight_bits < 2:
+        raise LhccError(f"weights need at least 2 bits, not {weight_bits}")
     if not np.isfinite(filters).all():
         raise LhccError("the weights hold Inf or NaN", "check how the model was exported")
     rows = filters.reshape(-1, _group(filters, per))
     live = rows.any(axis=1)
-    result = _solve(rows[live], chosen, scale, per, weight_bits, _filter_of(filters, per)[live], outputs)
-    approximated = np.zeros_like(rows)
-    approximated[live] = result.dense()
-    integers = np.zeros(rows.shape, dtype=np.int64)
-    units = _units(result, chosen, scale, per, _filter_of(filters, per)[live], outputs)
-    integers[live] = np.rint(result.levels * units[:, None])
+    approximated, integers = np.zeros_like(rows), np.zeros(rows.shape, dtype=np.int64)
+    if scale == "shift" and per == "kernel":
+        filter_of = np.repeat(np.arange(outputs), filters.shape[1])[live]
+        approximated[live], integers[live] = _within_bits(rows[live], chosen, filter_of, outputs, weight_bits)
+    else:
+        result = (best_free if scale == "folded" else best_shift)(rows[live], chosen)
+        approximated[live] = result.dense()
+        integers[live] = np.rint(result.levels / chosen.unit)
     error = float(((rows - approximated) ** 2).sum())
     per_filter = digit_count(integers).reshape(outputs, -1).sum(axis=1)
     return Candidate(
@@ -73,51 +77,21 @@ def _group(filters: Filters, per: Per) -> int:
     return sizes[per]
 
 
-def _filter_of(filters: Filters, per: Per) -> NDArray[np.int64]:
-    """The filter that each group of weights belongs to."""
-    if per == "layer":
-        return np.zeros(1, dtype=np.int64)
-    return np.repeat(np.arange(len(filters)), filters.shape[1] if per == "kernel" else 1)
-
-
-def _solve(
-    rows: Filters,
-    chosen: DyadicSet,
-    scale: Scale,
-    per: Per,
-    weight_bits: int,
-    filter_of: NDArray[np.int64],
-    outputs: int,
-) -> Approximation:
-    """With powers of two per kernel, the exponents of one filter stay so close that its integers fit `weight_bits`."""
-    if scale == "folded":
-        return best_free(rows, chosen)
-    result = best_shift(rows, chosen)
-    if per != "kernel" or not len(rows):
-        return result
-    room = weight_bits - 1 - int(max(abs(level) for level in chosen.levels) / chosen.unit).bit_length()
-    exponent = np.rint(np.log2(result.alpha)).astype(np.int64)
-    top = np.full(outputs, np.iinfo(np.int64).min)
-    np.maximum.at(top, filter_of, exponent)
-    lowest = top[filter_of] - max(room, 0)
-    far = exponent < lowest
-    if far.any():
-        again = best_shift(rows[far], chosen, lowest[far])
-        result.alpha[far], result.levels[far], result.error[far] = again.alpha, again.levels, again.error
-    return result
-
-
-def _units(
-    result: Approximation,
-    chosen: DyadicSet,
-    scale: Scale,
-    per: Per,
-    filter_of: NDArray[np.int64],
-    outputs: int,
-) -> NDArray[np.float64]:
-    """What turns each group's levels into integers on the one scale of its filter."""
-    if scale == "folded" or per != "kernel":
-        return np.full(len(result.alpha), 1 / chosen.unit)
-    least = np.full(outputs, np.inf)
-    np.minimum.at(least, filter_of, result.alpha)
-    return np.asarray(result.alpha / least[filter_of] / chosen.unit)
+def _within_bits(
+    rows: Filters, chosen: DyadicSet, filter_of: NDArray[np.int64], outputs: int, weight_bits: int
+) -> tuple[Filters, NDArray[np.int64]]:
+    """Powers of two per kernel, none so small that the integers of its filter would outgrow `weight_bits`."""
+    dense, integers = np.zeros_like(rows), np.zeros(rows.shape, dtype=np.int64)
+    largest = np.zeros(outputs)
+    np.maximum.at(largest, filter_of, np.abs(rows).max(axis=1, initial=0))
+    bit = np.ceil(np.log2(np.where(largest > 0, largest, 1.0))).astype(np.int64) - (weight_bits - 1)
+    redo = np.arange(len(rows))
+    while len(redo):
+        lowest = bit[filter_of[redo]] - int(np.log2(chosen.unit))
+        dense[redo] = best_shift(rows[redo], chosen, lowest).dense()
+        integers[redo] = np.rint(np.ldexp(dense[redo], -bit[filter_of[redo], None]))
+        wide = np.zeros(outputs, dtype=bool)  # rounded up to a power of two that needs one bit more
+        wide[filter_of[(np.abs(integers) >= 1 << weight_bits - 1).any(axis=1)]] = True
+        bit[wide] += 1
+        redo = np.flatnonzero(wide[filter_of])
+    return dense, integers

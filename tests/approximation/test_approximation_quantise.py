@@ -1,0 +1,241 @@
+"""Integer programs from models: close to the float model, equal to what the model's own quantisers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from lhcc.approximation import approximate
+from lhcc.approximation.calibrate import run
+from lhcc.approximation.quantise import quantise
+from lhcc.errors import TargetError, UnsupportedOperator
+from lhcc.integer import WidthError
+from tests.approximation.networks import images, network
+
+RUNTIME = pytest.importorskip("onnxruntime")
+
+
+def model_of(nodes: list[Any], shape: list[Any], out: list[Any], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("qonnx.custom_op.general", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Tanh", "Silu", "HardSwish"])
+@pytest.mark.parametrize("scale", ["shift", "folded"])
+def test_more_bits_come_closer_to_the_float_model(kind: str, scale: str) -> None:
+    x = images(1, 64)
+    answer = approximate(network(activation=kind), set="digits:2:4", scale=scale, activation_error=1 / 256)
+    exact = run(answer.model, x)[0]
+    errors = []
+    for bits in (5, 8, 12):
+        program = quantise(answer, x, bits=bits, accumulator_bits=60, activation_error=1 / 256)
+        errors.append(float(np.abs(program(x) - exact).max() / np.abs(exact).max()))
+    assert errors[0] > errors[2]
+    assert errors[1] < 0.12
+    assert errors[2] < 0.04
+
+
+def test_power_of_two_models_need_no_multiplier() -> None:
+    answer = approximate(network(), set="half")
+    program = quantise(answer, images(2))
+    for step in program.instructions:
+        assert np.all(getattr(step, "multiplier", 1) == 1)
+    assert "first" in program.proof()
+
+
+def test_without_data_nothing_can_clip() -> None:
+    x = images(3, 16)
+    answer = approximate(network(), set="two")
+    program = quantise(answer, bits=16, accumulator_bits=60)
+    values = program.trace({"x": program.quantise(x)[0]})
+    for name, value in values.items():
+        kind = program.types[name]
+        assert (value >= kind.low).all() and (value <= kind.high).all()
+    exact = run(answer.model, x)[0]
+    np.testing.assert_allclose(program(x), exact, atol=0.02 * np.abs(exact).max())
+
+
+def residual(rng: np.random.Generator) -> onnx.ModelProto:
+    """Everything at once: stride, residual with a projection, concat, both pools, reshape of a real image."""
+    def weight(*shape: int) -> np.ndarray:
+        return (rng.integers(-3, 4, shape) / 8).astype(np.float32)
+
+    constants = {
+        "w1": weight(6, 2, 3, 3),
+        "b1": weight(6),
+        "w2": weight(6, 6, 3, 3),
+        "wp": weight(6, 2, 1, 1),
+        "w3": weight(5, 12 * 2 * 2),
+        "b3": weight(5),
+        "to": np.array([-1, 48], np.int64),
+    }
+    constants["wp"][2] = 0
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["x", "w1", "b1"], ["c1"], "c1", pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Relu", ["c1"], ["r1"], "r1"),
+        node("Conv", ["r1", "w2"], ["c2"], "c2", auto_pad="SAME_UPPER"),
+        node("Conv", ["x", "wp"], ["p"], "p", strides=[2, 2]),
+        node("Add", ["c2", "p"], ["sum"], "sum"),
+        node("Relu", ["sum"], ["r2"], "r2"),
+        node("Concat", ["r2", "r1"], ["both"], "both", axis=1),
+        node("MaxPool", ["both"], ["m"], "m", kernel_shape=[2, 2], strides=[1, 1]),
+        node("AveragePool", ["m"], ["a"], "a", kernel_shape=[2, 2], strides=[1, 1]),
+        node("Reshape", ["a", "to"], ["flat"], "flat"),
+        node("Gemm", ["flat", "w3", "b3"], ["y"], "head", transB=1),
+    ]
+    return model_of(nodes, ["n", 2, 8, 8], ["n", 5], constants)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_residuals_concats_and_flattened_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    model = residual(rng)
+    x = (rng.integers(0, 16, (20, 2, 8, 8)) / 16).astype(np.float32)
+    program = quantise(model, x, bits=14, accumulator_bits=60)
+    exact = run(model, x)[0]
+    np.testing.assert_allclose(program(x), exact, atol=2e-3 * np.abs(exact).max())
+
+
+def qdq(rng: np.random.Generator, power: bool, zero: int) -> onnx.ModelProto:
+    """Quantise, conv with int8 weights per channel and int32 bias, ReLU, quantise: as ONNX Runtime's tools write it."""
+    pick = (lambda *s: np.exp2(rng.integers(-7, -4, s))) if power else (lambda *s: rng.uniform(0.01, 0.05, s))
+    scales = {"sx": pick(), "sw": pick(4), "sy": pick() * 8}
+    constants: dict[str, np.ndarray] = {key: np.asarray(value, dtype=np.float32) for key, value in scales.items()}
+    constants |= {
+        "zx": np.array(zero, np.uint8),
+        "zy": np.array(0, np.uint8),
+        "w": rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+        "zw": np.zeros(4, np.int8),
+        "b": rng.integers(-4000, 4000, 4).astype(np.int32),
+        "sb": (constants["sx"] * constants["sw"]).astype(np.float32),
+        "zb": np.zeros(4, np.int32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "sx", "zx"], ["xq"], "qx"),
+        node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"], "dx"),
+        node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], "dw", axis=0),
+        node("DequantizeLinear", ["b", "sb", "zb"], ["bd"], "db", axis=0),
+        node("Conv", ["xd", "wd", "bd"], ["c"], "conv", pads=[1, 1, 1, 1] if zero == 0 else [0, 0, 0, 0]),
+        node("Relu", ["c"], ["r"], "relu"),
+        node("QuantizeLinear", ["r", "sy", "zy"], ["yq"], "qy"),
+        node("DequantizeLinear", ["yq", "sy", "zy"], ["y"], "dy"),
+    ]
+    return model_of(nodes, ["n", 3, 6, 5], ["n", 4, None, None], constants)
+
+
+@pytest.mark.parametrize("zero", [0, 113])
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_qdq_models_give_onnx_runtimes_integers(seed: int, power: bool, zero: int) -> None:
+    """Ours rounds halves up, ONNX to even: only results within a rounding of a tie may differ, and by one step."""
+    rng = np.random.default_rng(seed)
+    model = qdq(rng, power, zero)
+    x = rng.uniform(-1, 3, (50, 3, 6, 5)).astype(np.float32)
+    program = quantise(model)
+    step = float(next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "sy"))
+    theirs, ours = run(model, x)[0], program(x)
+    assert ours.shape == theirs.shape
+    difference = np.rint((ours - theirs) / step)
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.03
+    multipliers = [np.asarray(s.multiplier) for s in program.instructions if hasattr(s, "multiplier")]
+    assert all((m == 1).all() for m in multipliers) == power
+
+
+def test_qlinear_conv_gives_onnx_runtimes_integers() -> None:
+    rng = np.random.default_rng(5)
+    names = ["xq", "sx", "zx", "w", "sw", "zw", "sy", "zy", "b"]
+    source = qdq(rng, True, 0)
+    constants = {t.name: np.asarray(numpy_helper.to_array(t)) for t in source.graph.initializer if t.name not in ("sb", "zb")}
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "sx", "zx"], ["xq"], "qx"),
+        node("QLinearConv", names, ["yq"], "conv", pads=[1, 1, 1, 1]),
+        node("DequantizeLinear", ["yq", "sy", "zy"], ["y"], "dy"),
+    ]
+    model = model_of(nodes, ["n", 3, 6, 5], ["n", 4, None, None], constants)
+    x = rng.uniform(-1, 3, (50, 3, 6, 5)).astype(np.float32)
+    difference = np.rint((quantise(model)(x) - run(model, x)[0]) / float(constants["sy"]))
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 0.03
+
+
+def test_qonnx_quant_nodes() -> None:
+    """Against the definition: clip(round(x / scale + zero), low, high) - zero, times scale."""
+    rng = np.random.default_rng(6)
+    w = rng.normal(size=(4, 2, 3, 3)).astype(np.float32)
+    f32 = lambda v: np.asarray(v, np.float32)  # noqa: E731
+    constants = {
+        "w": w,
+        "sw": np.exp2(rng.integers(-4, -1, (4, 1, 1, 1))).astype(np.float32),
+        "sx": f32(1 / 16),
+        "sy": f32(1 / 8),
+        "zero": f32(0),
+        "four": f32(4),
+        "eight": f32(8),
+    }
+    node, domain = helper.make_node, "qonnx.custom_op.general"
+    nodes = [
+        node("Quant", ["x", "sx", "zero", "eight"], ["xq"], "qx", domain=domain, signed=1, narrow=0),
+        node("Quant", ["w", "sw", "zero", "four"], ["wq"], "qw", domain=domain, signed=1, narrow=1),
+        node("Conv", ["xq", "wq"], ["c"], "conv"),
+        node("Relu", ["c"], ["r"], "relu"),
+        node("Quant", ["r", "sy", "zero", "four"], ["y"], "qy", domain=domain, signed=0, narrow=0),
+    ]
+    model = model_of(nodes, ["n", 2, 5, 5], ["n", 4, 3, 3], constants)
+    x = rng.normal(size=(30, 2, 5, 5)).astype(np.float32)
+    program = quantise(model)
+    xq = np.clip(np.floor(x * 16 + 0.5), -128, 127) / 16
+    wq = np.clip(np.rint(w / constants["sw"]), -7, 7) * constants["sw"]
+    sums = np.zeros((30, 4, 3, 3))
+    for i in range(3):
+        for j in range(3):
+            sums += np.einsum("nchw,oc->nohw", xq[:, :, i : i + 3, j : j + 3], wq[:, :, i, j])
+    expected = np.clip(np.floor(np.maximum(sums, 0) * 8 + 0.5), 0, 15) / 8
+    np.testing.assert_array_equal(program(x), expected.astype(np.float32))
+
+
+def test_float_weights_point_to_approximate() -> None:
+    with pytest.raises(TargetError, match="layer 'first' has fp32 weights that are not dyadic.*") as caught:
+        quantise(network(batch_norm=False))
+    assert "lhcc approximate" in str(caught.value)
+
+
+def test_accumulators_that_grow_too_wide_are_named() -> None:
+    answer = approximate(network(), set="digits:2:5")
+    with pytest.raises(WidthError, match="needs \\d+ bits, and 12 are there"):
+        quantise(answer, images(4), accumulator_bits=12)
+
+
+def test_operators_without_an_integer_form_are_listed() -> None:
+    model = network()
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["y"], "softmax"))
+    with pytest.raises(UnsupportedOperator, match="no Softmax"):
+        quantise(approximate(model, set="two"))
+
+
+@pytest.mark.slow
+def test_digits_network_loses_at_most_one_image() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / "digits"
+    with np.load(folder / "held_out.npz") as stored:
+        x, labels = stored["pixels"].astype(np.float32)[:, None] / np.float32(16), stored["labels"]
+    model = onnx.load(folder / "vgg.onnx")
+    exact = (run(model, x)[0].argmax(axis=1) == labels).sum()
+    answer = approximate(model, set="digits:2:4")
+    program = quantise(answer, x[:100])
+    assert (program(x).argmax(axis=1) == labels).sum() >= exact - 2
