@@ -81,6 +81,7 @@ def divisions(axes: Axes, most: int, merged: bool = False) -> Divisions:
     """Every division into tiles of at most `most` outputs; `merged`: one step runs through a kernel row."""
     heights, widths = _sizes(axes.rows, most), _sizes(axes.columns, most)
     pairs = [(h, w) for h in heights for w in widths if h * w <= most]
+    pairs.sort(key=lambda pair: (max(pair) / min(pair), pair[1]))  # of equals the squarest, then the tallest
     found = [_classes(axes, h, w, merged) for h, w in pairs]
     classes = max(len(many) for many, *_ in found)
 

@@ -174,6 +174,10 @@ def test_divisions_count_what_the_tiles_are(seed: int) -> None:
         assert sum(t.height * t.width for t in made) == (divided.many[number] * divided.pixels[number]).sum()
         area = sum((r[1] - r[0]) * (r[3] - r[2]) for t in made for r in t.rects if r is not None)
         assert area == (divided.many[number] @ divided.area[number]).sum()
+        runs = sum(
+            rect is not None and (not tap or rect != t.rects[tap - 1]) for t in made for tap, rect in enumerate(t.rects)
+        )
+        assert runs == (divided.many[number] * divided.runs[number]).sum()
 
 
 def test_a_network_of_large_layers_is_packed_quickly() -> None:
