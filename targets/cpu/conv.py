@@ -77,6 +77,10 @@ class ConvKernel:
     def product(self, total: Expr, value: Expr, weight: Expr) -> Expr:
         return total + value * weight
 
+    def plus(self, left: Expr, right: Expr) -> Expr:
+        """Two partial sums made one."""
+        return left + right
+
     def load_lanes(self, x: Expr, position: Expr) -> Expr:
         """Neighbouring channels of one pixel."""
         return get(x, position, self.spec.lanes)
@@ -242,7 +246,7 @@ class ConvKernel:
                 values = [get(part) for part in parts]
                 while len(values) > 1:
                     half = len(values) // 2
-                    values = [values[i] + values[i + half] for i in range(half)]
+                    values = [self.plus(values[i], values[i + half]) for i in range(half)]
                 offset = y * spec.target_row + x * spec.target_pixel + spec.vector_at[v]
                 position = self.spot + integer(offset)
                 store = self.store(values[0], position, spec.lanes, v)

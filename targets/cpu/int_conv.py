@@ -1,7 +1,9 @@
 """The convolution kernel with integers: bytes four at a time through the processor's dot product, or 32-bit products.
 
 A *packed* map holds sixteen unsigned bytes, the channels of a block at one pixel, as four 32-bit words; any other map
-holds one 32-bit word per channel.  Sums are exact: the program has proved that they fit.
+holds one 32-bit word per channel.  Sums are exact: the program has proved that they fit.  Where they fit into 24 bits,
+products of words are taken in floating point, which is four times as fast and exact as well: the words are then the
+bits of float32 numbers.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class IntForm:
     packed_residual: bool
     steps: tuple[str, ...]
     dot: bool  # the processor has the instruction
+    real: bool = False  # words of the source, weights and bias are float32 bits
 
 
 def unpack(words: Expr, lanes: int) -> Expr:
@@ -60,6 +63,8 @@ class IntConvKernel(ConvKernel):
 
     def product(self, total: Expr, value: Expr, weight: Expr) -> Expr:
         spec = self.spec
+        if self.form.real:
+            return self._bits(self._real(total) + self._real(value) * self._real(weight))
         if not self.form.packed_source or spec.lanewise:
             return total + value * weight
         if self.form.dot and spec.lanes == 16:
@@ -72,9 +77,20 @@ class IntConvKernel(ConvKernel):
             total = total + x * w
         return total
 
+    def _real(self, value: Expr) -> Expr:
+        return T.reinterpret(f"float32x{self.spec.lanes}", value)
+
+    def _bits(self, value: Expr) -> Expr:
+        return T.reinterpret(f"int32x{self.spec.lanes}", value)
+
+    def plus(self, left: Expr, right: Expr) -> Expr:
+        return self._bits(self._real(left) + self._real(right)) if self.form.real else left + right
+
     def store(self, value: Expr, position: Expr, lanes: int, vector: int) -> Stmt:
         spec = self.spec
         channel = self.out * integer(spec.block) + integer(vector * spec.lanes)
+        if self.form.real:
+            value = T.Cast(f"int32x{lanes}", self._real(value))
         other = None
         if spec.residual:
             words = lanes // QUAD if self.form.packed_residual else lanes

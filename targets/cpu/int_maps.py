@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import frexp
 from typing import Any
 
 from tvm import tirx as T
@@ -53,8 +54,8 @@ def save(buffer: Expr, place: Map, position: Expr, value: Expr) -> Stmt:
     return put(buffer, pack_bytes(value, BLOCK), at, QUAD) if place.packed else put(buffer, value, at, BLOCK)
 
 
-def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: int, threads: int) -> Any:
-    """floor(x / scale + 1/2) in float64, clipped; channels that do not exist become zero."""
+def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: int, real: bool, threads: int) -> Any:
+    """floor(x / scale + 1/2) in float64, clipped; channels that do not exist become zero.  `real`: as float32 bits."""
     source, target = tensor("source", list(shape)), tensor("target", list(place.shape), "int32")
     (x, see_x), (y, see_y) = flat(source, "x"), flat(target, "y", "int32")
     row = T.decl_buffer((integer(BLOCK),), "int32", "row", data_alignment=64)
@@ -62,16 +63,23 @@ def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: i
     image = T.floordiv(unit, integer(place.blocks))
     channel = T.floormod(unit, integer(place.blocks)) * integer(BLOCK) + lane
     at = (image * integer(place.channels) + channel) * integer(place.pixels) + pixel
-    real = T.Cast("float64", get(x, at)) / T.FloatImm("float64", scale) + T.FloatImm("float64", 0.5)
-    clipped = T.Max(T.Min(T.floor(real), T.FloatImm("float64", high)), T.FloatImm("float64", low))
+    exact = frexp(scale)[0] == 0.5  # then the reciprocal is exact too, and a product is faster than a quotient
+    wide = T.Cast("float64", get(x, at))
+    scaled = wide * T.FloatImm("float64", 1 / scale) if exact else wide / T.FloatImm("float64", scale)
+    nearest = T.floor(scaled + T.FloatImm("float64", 0.5))
+    clipped = T.Max(T.Min(nearest, T.FloatImm("float64", high)), T.FloatImm("float64", low))
     one = put(row, T.Cast("int32", clipped), lane)
-    inside = T.IfThenElse(channel < integer(place.channels), one, put(row, integer(0), lane))
-    code = [
-        T.AllocBuffer(row),
-        loop(lane, BLOCK, [inside]),
-        save(y, place, unit * integer(place.pixels) + pixel, get(row, integer(0), BLOCK)),
-    ]
-    body = shared(unit, place.images * place.blocks, threads, [loop(pixel, place.pixels, code)])
+    lanes = BLOCK
+    if place.blocks == 1:
+        lanes = place.channels
+    elif place.channels % BLOCK:
+        one = T.IfThenElse(channel < integer(place.channels), one, put(row, integer(0), lane))
+    values = get(row, integer(0), BLOCK)
+    if real:
+        values = T.reinterpret(f"int32x{BLOCK}", T.Cast(f"float32x{BLOCK}", values))
+    code = [loop(lane, lanes, [one]), save(y, place, unit * integer(place.pixels) + pixel, values)]
+    blank = [T.AllocBuffer(row), put(row, T.Broadcast(integer(0), BLOCK), integer(0), BLOCK)]
+    body = shared(unit, place.images * place.blocks, threads, [*blank, loop(pixel, place.pixels, code)])
     return function([source, target], [see_x, see_y, body])
 
 

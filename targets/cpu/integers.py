@@ -31,6 +31,7 @@ from lhcc.integer import (
     Program,
     Requantise,
     SumPool,
+    TensorType,
 )
 from lhcc.ir.graph import constant
 from lhcc.ir.layer import ConvLayer
@@ -91,7 +92,8 @@ class _Lowering:
     def _map(self, name: str) -> Map:
         kind = self.program.types[name]
         height, width = kind.shape[:2] if len(kind.shape) == 3 else (1, 1)
-        packed = int(kind.low.min()) >= 0 and int(kind.high.max()) <= 255
+        # narrower machines would store parts of packed blocks: they keep words
+        packed = self.machine.lanes == BLOCK and int(kind.low.min()) >= 0 and int(kind.high.max()) <= 255
         return Map(self.images, kind.channels, height, width, packed)
 
     def _call(
@@ -120,10 +122,12 @@ class _Lowering:
         scale, low, high = float(kind.scale), int(kind.low[0]), int(kind.high[0])
         parameter = relax.Var(step.name, relax.TensorType(list(shape), "float32"))
 
-        def make() -> Any:
-            return int_maps.quantise(shape, place, scale, low, high, self.options.threads)
+        real = self._is_real(step.name)
 
-        key = f"quantise {shape} {place} {scale!r} {low} {high}"
+        def make() -> Any:
+            return int_maps.quantise(shape, place, scale, low, high, real, self.options.threads)
+
+        key = f"quantise {shape} {place} {scale!r} {low} {high} {real}"
         self.values[step.name] = self._call(step.name, "quantise", key, make, [parameter], place.shape, "int32")
         return parameter
 
@@ -150,6 +154,13 @@ class _Lowering:
         else:
             assert isinstance(step, (Concat, Flatten)), type(step).__name__
             self._gather(step)
+
+    def _is_real(self, name: str) -> bool:
+        """Whether a map of words can be kept as float32: only sums read it, and all of them fit into 24 bits."""
+        if self._map(name).packed or name in self.program.outputs or not isinstance(self.program[name], Input):
+            return False
+        users = self.program.users[name]
+        return all(isinstance(user, Conv) and _exact_in_float(user, self.program.types[name]) for user in users)
 
     # ---- sums and what they take in
     def _tail(self, step: Instruction) -> tuple[StepWriter, Instruction, str | None]:
@@ -222,10 +233,12 @@ class _Lowering:
         plan, why = self._plan(step.name, source, target, weight, geometry, size, lanewise, dot, combine, other is not None)
         added = self._map(other) if other is not None else None
         packed_added = added.packed if added is not None else False
-        form = IntForm(source.packed, target.packed, packed_added, tuple(writer.steps), self.machine.dot)
+        real = self._is_real(step.inputs[0])
+        form = IntForm(source.packed, target.packed, packed_added, tuple(writer.steps), self.machine.dot, real)
         padded = int(plan.table[0]) * plan.spec.block
         constants = [] if combine == "max" else [plan.weights, np.pad(bias, (0, padded - len(bias)))]
-        writer.padded = padded
+        if real:
+            constants = [words.astype(np.float32).view(np.int32) for words in constants]
         tables = _padded_tables(writer, padded)
         operands = [operand, *map(constant, constants), constant(plan.table), constant(tables)]
         operands += [self.values[other]] if other is not None else []
@@ -240,7 +253,7 @@ class _Lowering:
             operands,
             target.shape,
             "int32",
-            encoding="" if not macs else "depthwise" if lanewise else "tiles (bytes)" if dot else "tiles (words)",
+            encoding="" if not macs else "depthwise" if lanewise else "tiles (bytes)" if dot else "tiles (float)" if real else "tiles (words)",
             density=density if macs else 1.0,
             macs=macs,
             macs_kept=plan.macs * (QUAD if dot else 1) if macs else 0,
@@ -359,6 +372,13 @@ class _Lowering:
         key = f"gather {sources} {target} {flatten}"
         label = "int_flatten" if flatten else "int_concat"
         self.values[step.name] = self._call(step.name, label, key, make, operands, target.shape, "int32")
+
+
+def _exact_in_float(step: Conv, x: TensorType) -> bool:
+    """Whether no partial sum, in whichever order, needs more than the 24 bits of a float32."""
+    largest = int(np.maximum(np.abs(x.low), np.abs(x.high)).max())
+    sums = np.abs(step.weight).sum(axis=(0, 1, 2)) * largest + np.abs(step.bias)
+    return int(sums.max(initial=0)) < 1 << 24
 
 
 def _words(weight: NDArray[np.int64]) -> NDArray[np.int32]:
