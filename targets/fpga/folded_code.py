@@ -168,11 +168,13 @@ def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dic
 def _weights(block: np.ndarray, digits: int, shift_bits: int) -> str:
     """Per weight `digits` digits of (used, negative, shift), lowest first; output-major."""
     size = digits * (shift_bits + 2)
-    word = 0
-    for o in range(OUTPUTS):
-        for i in range(INPUTS):
-            code = 0
-            for d, (shift, sign) in enumerate(signed_digits(int(block[i, o]))):
-                code |= (1 | (sign < 0) << 1 | shift << 2) << d * (shift_bits + 2)
-            word |= code << (o * INPUTS + i) * size
+    values, index = np.unique(block.T, return_inverse=True)
+    codes = []
+    for value in values.tolist():
+        code = 0
+        for d, (shift, sign) in enumerate(signed_digits(value)):
+            code |= (1 | (sign < 0) << 1 | shift << 2) << d * (shift_bits + 2)
+        codes.append([code >> k & 1 for k in range(size)])
+    bits = np.array(codes, dtype=np.uint8)[index.ravel()].ravel()
+    word = int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
     return f"{word:0{-(-OUTPUTS * INPUTS * size // 4)}x}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -124,11 +125,11 @@ class Folding:
         """cycles that one image occupies the array, gaps between jobs included"""
         return sum(j.cycles + GAP for j in self.jobs)
 
-    @property
+    @cached_property
     def digits(self) -> int:
         return max((len(signed_digits(w)) for w in self._weights()), default=1) or 1
 
-    @property
+    @cached_property
     def largest_shift(self) -> int:
         return max((s for w in self._weights() for s, _ in signed_digits(w)), default=0)
 
