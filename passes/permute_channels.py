@@ -57,33 +57,33 @@ class _Search:
         self.touching = [[layer for layer in channels.touching(s) if not layer.depthwise] for s in self.segments]
 
     def best(self, sweeps: int) -> Ids:
-        """Segment by segment, each given the order of the others, until nothing moves any more."""
+        """Segment by segment, each given the order of the others, as long as a neighbour has moved since."""
         place = self.unordered
-        for _ in range(sweeps):
-            moved = False
-            for segment, layers in zip(self.segments, self.touching, strict=True):
-                if not any(self._improvable(layer, place) for layer in layers):
-                    continue
-                trials = [place, *self._orders(segment, layers, place)]
-                costs = [self._objective(layers, trial) for trial in trials]
-                winner = int(np.argmin(costs))
-                if costs[winner] < costs[0] * 0.99:
-                    place, moved = trials[winner], True
-            if not moved:
-                break
+        waiting = set(range(len(self.segments)))
+        for number in [*range(len(self.segments))] * sweeps:
+            segment, layers = self.segments[number], self.touching[number]
+            if number not in waiting:
+                continue
+            waiting.remove(number)
+            if not any(self._improvable(layer, place) for layer in layers):
+                continue
+            trials = [place, *self._orders(segment, layers, place)]
+            costs = [self._objective(layers, trial) for trial in trials]
+            winner = int(np.argmin(costs))
+            if costs[winner] < costs[0] * 0.99:
+                place = trials[winner]
+                waiting |= {other for other in self._neighbours(number) if other != number}
         return place
 
     def keep_gains(self, place: Ids) -> Ids:
         """Puts back the segments that are tied together by layers and save too little for all their moving."""
         moved = [number for number, segment in enumerate(self.segments) if (place[segment] != segment).any()]
         while moved:
-            members, layers = {moved[0]}, set(self._vars(moved[0]))
-            while True:
-                joined = {number for number in moved if layers & set(self._vars(number))}
-                if joined == members:
-                    break
-                members, layers = joined, {var for number in joined for var in self._vars(number)}
-            touched = [layer for layer in self.layers if layer.var in layers]
+            members, grown = set[int](), {moved[0]}
+            while grown != members:
+                members = grown
+                grown = {other for number in members for other in self._neighbours(number)} & set(moved)
+            touched = [layer for layer in self.layers if any(layer.var in self._vars(number) for number in members)]
             if self._cost(touched, place) > (1 - self.gain) * self._cost(touched, self.unordered):
                 place = place.copy()
                 for number in members:
@@ -97,7 +97,7 @@ class _Search:
             if before <= (1 + self.gain) * self.least[layer.var] * layer.pixels:
                 continue
             figures = f"{before / layer.pixels:,.0f}", f"{after / layer.pixels:,.0f}"
-            if after < before:
+            if after != before:
                 text = f"channels reordered: {figures[0]} -> {figures[1]} multiply-adds per pixel in kept tiles"
             else:
                 least = f"{self.least[layer.var]:,.0f}"
@@ -110,8 +110,12 @@ class _Search:
         for side, var in (("inputs", layer.source), ("outputs", layer.var)):
             yield side, self.channels.fixed.get(int(self.channels.ids[var][0]), "")
 
-    def _vars(self, number: int) -> list[Any]:
-        return [layer.var for layer in self.touching[number]]
+    def _vars(self, number: int) -> set[Any]:
+        return {layer.var for layer in self.touching[number]}
+
+    def _neighbours(self, number: int) -> set[int]:
+        mine = self._vars(number)
+        return {other for other in range(len(self.segments)) if mine & self._vars(other)}
 
     # ---- prices
     def _ordered(self, layer: Layer, place: Ids) -> Bits:
@@ -139,23 +143,25 @@ class _Search:
             for layer in layers:
                 pattern = self._ordered(layer, place)
                 if segment[0] in self.channels.ids[layer.var]:
-                    made.append((self._lines(pattern, layer.var, segment, place, block), float(block * layer.pixels)))
+                    made.append((self._lines(pattern, layer.var, segment, block), float(block * layer.pixels)))
                 if segment[0] in self.channels.ids[layer.source]:
                     turned = pattern.swapaxes(0, 1)
-                    read.append((self._lines(turned, layer.source, segment, place, block), float(block * layer.pixels)))
+                    read.append((self._lines(turned, layer.source, segment, block), float(block * layer.pixels)))
             for features in (made, read, made + read if made and read else []):
                 if features:
                     trial = place.copy()
                     trial[segment] = place[segment][alike_order(features, LANES)]
                     yield trial
 
-    def _lines(self, pattern: Bits, var: Any, segment: Ids, place: Ids, block: int) -> Bits:
+    def _lines(self, pattern: Bits, var: Any, segment: Ids, block: int) -> Bits:
         """(class of the segment, positions): the zeros of a class along the first axis of `pattern`."""
         merged = np.logical_or.reduceat(pattern, np.arange(0, pattern.shape[1], block), axis=1)
         rows = merged.reshape(len(merged), -1)
         ids = self.channels.ids[var]
-        lines = [rows[ids == class_].reshape(-1) for class_ in segment.tolist()]
-        return np.stack(lines)
+        order = np.argsort(ids, kind="stable")
+        first = np.searchsorted(ids[order], segment)
+        times = int(np.count_nonzero(ids == segment[0]))  # in a flattened map, once per pixel
+        return np.asarray(rows[order[first[:, None] + np.arange(times)]].reshape(len(segment), -1))
 
 
 def _pattern(layer: Layer) -> Bits:

@@ -12,32 +12,34 @@ SAMPLE = 1024  # positions looked at: of larger patterns a fixed random choice t
 
 
 def alike_order(features: Sequence[tuple[Bits, float]], size: int) -> NDArray[np.int64]:
-    """An order of the channels in groups of `size`: each starts with the fullest channel left and takes the one that
-    adds least to what the group's channels have together.  Every feature has the price of one of its positions."""
-    packed = [(np.packbits(_sampled(bits), axis=1), price) for bits, price in features]
-    left = np.arange(len(features[0][0]))
+    """An order of the channels in groups of `size`: each starts with the fullest channel left and takes the one of
+    whose non-zeros its members share most, on average.  Every feature has the price of one of its positions."""
+    shared = _shared(features)  # by every two channels
+    full = np.maximum(shared.diagonal(), 1e-9)
+    count = len(full)
+    left = np.ones(count, bool)
     order: list[int] = []
-    while len(left):
-        together = [np.zeros(bits.shape[1], np.uint8) for bits, _ in packed]
-        for _ in range(min(size, len(left))):
-            added, shared = np.zeros(len(left)), np.zeros(len(left))
-            for (bits, price), union in zip(packed, together, strict=True):
-                candidates = bits[left]
-                added += price * _count(candidates & ~union)
-                shared += price * _count(candidates & union)
-            best = int(np.lexsort((-shared, added if len(order) % size else -added))[0])
-            for (bits, _), union in zip(packed, together, strict=True):
-                union |= bits[left[best]]
-            order.append(int(left[best]))
-            left = np.delete(left, best)
+    while len(order) < count:
+        together = np.zeros(count)
+        for place in range(min(size, count - len(order))):
+            liking = together / full + 1e-9 * together if place else full
+            best = int(np.where(left, liking, -1.0).argmax())
+            left[best] = False
+            order.append(best)
+            together += shared[best]
     return np.array(order, np.int64)
 
 
-def _count(packed: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))
+def _shared(features: Sequence[tuple[Bits, float]]) -> NDArray[np.float64]:
+    total = np.zeros((len(features[0][0]),) * 2)
+    for bits, price in features:
+        sampled = _sampled(bits).astype(np.float32)
+        total += price * (sampled @ sampled.T)
+    return total
 
 
 def _sampled(bits: Bits) -> Bits:
+    """The positions that tell channels apart, or some of them."""
     varied = bits[:, bits.any(axis=0) & ~bits.all(axis=0)]
     if varied.shape[1] <= SAMPLE:
         return varied
