@@ -51,8 +51,13 @@ def inspect(options: argparse.Namespace) -> None:
 def compile_(options: argparse.Namespace) -> None:
     from lhcc.runtime.files import writable
 
-    writable(options.output)
     started = time.perf_counter()
+    if _is_simulated(options):
+        design = _compile(options).export(options.output)
+        files = sorted(path.name for path in design.iterdir())
+        _print(options, {"output": str(design), "files": files}, f"{design}: {', '.join(files)}")
+        return
+    writable(options.output)
     executable = _compile(options)
     executable.save(options.output)
     facts = {
@@ -72,9 +77,11 @@ def run(options: argparse.Namespace) -> None:
     if options.output:
         writable(options.output)
     executable = _executable(options)
-    inputs = arrays.load(options.input, executable.inputs) if options.input else executable.random_inputs()
-    outputs = executable(*inputs)
-    named = arrays.named(executable.outputs, outputs)
+    if _is_simulated(options):
+        named = arrays.numbered(executable(*arrays.load_in_order(options.input)))
+    else:
+        inputs = arrays.load(options.input, executable.inputs) if options.input else executable.random_inputs()
+        named = arrays.named(executable.outputs, executable(*inputs))
     if options.output:
         arrays.save(options.output, named)
     _print(options, arrays.statistics(named), arrays.summary(named))
@@ -88,6 +95,8 @@ def profile(options: argparse.Namespace) -> None:
     reports = {"csv": options.csv, "html": options.html, "trace": options.trace}
     for path in filter(None, reports.values()):
         writable(path)
+    if _is_simulated(options) and any(reports.values()):
+        raise InputError("a simulation has no --csv, --html or --trace", "--json prints its figures")
     measured = _profile_remotely(options) if options.rpc else _profile(options)
     for kind, path in reports.items():
         if path:
@@ -197,6 +206,8 @@ def _profile(options: argparse.Namespace) -> Any:
     from lhcc.runtime.compare import compare
 
     executable = _executable(options)
+    if _is_simulated(options):
+        return executable.profile(*(arrays.load_in_order(options.input) if options.input else ()))
     inputs = arrays.load(options.input, executable.inputs) if options.input else ()
     if options.against:
         return compare(executable, options.against, options.model, inputs, options.repeats)
@@ -229,6 +240,11 @@ def _pictures(options: argparse.Namespace) -> dict[str, str]:
     return pictures
 
 
+def _is_simulated(options: argparse.Namespace) -> bool:
+    """Whether the target is hardware that is designed and simulated, not a processor that runs code."""
+    return (options.target or "").partition(":")[0] == "fpga"
+
+
 def _is_artifact(options: argparse.Namespace) -> bool:
     from lhcc.runtime.container import is_container
 
@@ -238,7 +254,8 @@ def _is_artifact(options: argparse.Namespace) -> bool:
 def _show(options: argparse.Namespace, result: Any) -> None:
     """Prints something that has `json()` and `str()`."""
     if options.json:
-        print(json.dumps(result.json(), indent=1))
+        data = result.json()
+        print(data if isinstance(data, str) else json.dumps(data, indent=1))
     else:
         print(result)
 
@@ -272,6 +289,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
         "tuning": getattr(options, "tuning", None),
         "precision": options.precision,
         "encoding": options.encoding,
+        "calibrate": getattr(options, "calibrate", None),
     }
 
 

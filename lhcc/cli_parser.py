@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("compile", "compile a model into one file")
     p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
-    p.add_argument("-o", "--output", required=True, metavar="FILE", help="the artifact to write, such as model.lhcc")
+    p.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the artifact to write, or the folder of a design"
+    )
     _compile_options(p)
 
     p = command("run", "run a model or an artifact on arrays")
@@ -102,11 +104,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
-    p.add_argument("--target", metavar="TARGET", help="such as cpu or cpu:mcpu=cortex-a72 (default cpu)")
+    p.add_argument("--target", metavar="TARGET", help="such as cpu, cpu:mcpu=skylake or fpga:reuse=4 (default cpu)")
     p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
     if tuning:
         p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
-    p.add_argument("--precision", default="fp32", help="arithmetic of the kernels (default fp32)")
+    p.add_argument(
+        "--precision", default="fp32", help="fp32, or int8 for models of integers times scales (default fp32)"
+    )
+    if tuning:
+        p.add_argument(
+            "--calibrate", metavar="FILE", help="for int8 and fpga: .npz file with inputs x to take ranges from"
+        )
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 

@@ -20,6 +20,8 @@ def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mappin
     from lhcc.targets.base import parse
 
     chosen, parsed = make_options(options), parse(target)
+    if parsed.integers_only or chosen.precision == "int8":
+        raise InputError("passes over floats have nothing to say about integers", "lhcc approximate --json tells why")
     return lower(import_model(model, None, shapes), parsed, chosen).reasons
 
 

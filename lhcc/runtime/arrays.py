@@ -35,6 +35,19 @@ def load(paths: Sequence[str], specs: Sequence[TensorSpec]) -> list[Array]:
     return [_load(path)[""] for path in paths]
 
 
+def load_in_order(paths: Sequence[str]) -> list[Array]:
+    """Every array of the files, one after another."""
+    if not paths:
+        raise InputError("a simulation needs --input FILE.npy or FILE.npz")
+    return [array for path in paths for array in _load(path).values()]
+
+
+def numbered(outputs: Any) -> dict[str, Array]:
+    """The outputs of a run under made-up names."""
+    values = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    return {f"output{i}" if i else "output": np.asarray(value) for i, value in enumerate(values)}
+
+
 def named(specs: Sequence[TensorSpec], outputs: Any) -> dict[str, Array]:
     """The outputs of a run by their names."""
     values = outputs if isinstance(outputs, tuple) else (outputs,)

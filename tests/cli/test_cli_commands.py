@@ -156,6 +156,13 @@ def test_approximate_then_run(small_onnx: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["layers"]
     assert lhcc("run", tmp_path / "dyadic.onnx").returncode == 0
+    design = lhcc(
+        "compile", tmp_path / "dyadic.onnx", "--target", "fpga:reuse=folded", "-o", tmp_path / "design", "--json"
+    )
+    assert design.returncode == 0, design.stderr
+    assert all((tmp_path / "design" / name).stat().st_size for name in json.loads(design.stdout)["files"])
+    cycles = lhcc("profile", tmp_path / "dyadic.onnx", "--target", "fpga:reuse=folded")
+    assert (cycles.returncode, "cycles" in cycles.stdout) == (0, True), cycles.stderr
 
 
 def test_help_names_every_command() -> None:
