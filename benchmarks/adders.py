@@ -1,9 +1,10 @@
 """How many adders a constant matrix takes, ours against alkaid and da4ml: `python -m benchmarks.adders [--seconds 10]`.
 
 The matrices are fixed: 12 LHC blocks (all taps of a block dense, trained-like weights of 1 or 2 signed digits), dyadic
-matrices over {0, +-1/2, +-1, +-2}, and uniform int4, int6 and int8. The peers run with every setting of the grid below, on
-the matrix and (for information) on its transpose; ours starts from nothing of theirs. Adders are counted the same way for
-all: two-operand additions, shifts and output signs free. `--depths` also holds ours to every depth at which a peer has a point.
+matrices over {0, +-1/2, +-1, +-2}, and uniform int4, int6 and int8. The peers run with every setting of the grid below,
+on the matrix and (for information) on its transpose; ours starts from nothing of theirs. Adders are counted the same
+way for all: two-operand additions, shifts and output signs free. `--depths` also holds ours to every depth at which a
+peer has a point.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def fixed_matrices(groups: Iterable[str] = ("lhc", "dyadic", "int")) -> Iterator
         if group == "lhc":
             for (inputs, outputs), taps, digits in itertools.product(((32, 16), (64, 32)), (1, 2, 3), (1, 2)):
                 rng = np.random.default_rng([inputs, taps, digits])
-                yield group, f"{inputs}x{outputs} {taps} taps {digits} digits", few_digits(rng, (taps * inputs, outputs), digits)
+                yield (
+                    group,
+                    f"{inputs}x{outputs} {taps} taps {digits} digits",
+                    few_digits(rng, (taps * inputs, outputs), digits),
+                )
         elif group == "dyadic":
             for shape, density in itertools.product(SHAPES, (0.1, 0.3, 1.0)):
                 rng = np.random.default_rng([*shape, int(density * 10)])
@@ -63,7 +68,11 @@ def fixed_matrices(groups: Iterable[str] = ("lhc", "dyadic", "int")) -> Iterator
         else:
             for shape, bits in itertools.product(SHAPES, (4, 6, 8)):
                 rng = np.random.default_rng([*shape, bits])
-                yield group, f"{shape[0]}x{shape[1]} int{bits}", rng.integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), shape)
+                yield (
+                    group,
+                    f"{shape[0]}x{shape[1]} int{bits}",
+                    rng.integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), shape),
+                )
 
 
 @dataclass
@@ -118,7 +127,9 @@ def _count(stages: Any, inputs: int) -> tuple[int, int]:
     for stage in stages:
         inner: list[int] = []
         for op in stage.ops:
-            first, *others = op.addr if hasattr(op, "addr") and op.addr else (getattr(op, "id0", -1), getattr(op, "id1", -1))
+            first, *others = (
+                op.addr if hasattr(op, "addr") and op.addr else (getattr(op, "id0", -1), getattr(op, "id1", -1))
+            )
             if op.opcode == -1:
                 inner.append(levels[op.data[0] if hasattr(op, "addr") else first])
             elif op.opcode in (0, 1):
@@ -131,7 +142,9 @@ def _count(stages: Any, inputs: int) -> tuple[int, int]:
 
 
 def _best(points: Iterable[Point], deepest: int | None = None) -> Point | None:
-    return min((p for p in points if deepest is None or p.depth <= deepest), key=lambda p: (p.adders, p.depth), default=None)
+    return min(
+        (p for p in points if deepest is None or p.depth <= deepest), key=lambda p: (p.adders, p.depth), default=None
+    )
 
 
 def measure(group: str, name: str, matrix: Matrix, seconds: float, depths: bool, peers: bool) -> Row:
@@ -161,7 +174,8 @@ def _line(row: Row) -> str:
     turned = f"{row.peer_transposed.adders:7d}" if row.peer_transposed else f"{'-':>7}"
     deeper = "".join(f"  d{depth}: {theirs}/{ours}" for depth, (theirs, ours) in row.at_depth.items())
     gain = f"{(row.gain - 1) * 100:+6.1f} %" if row.peer else f"{'-':>8}"
-    return f"{row.group:7} {row.name:24} {row.adders:6d} {row.depth:5d} {row.full_adder_bits:8d} {peer} {turned} {gain}{deeper}"
+    ours = f"{row.adders:6d} {row.depth:5d} {row.full_adder_bits:8d}"
+    return f"{row.group:7} {row.name:24} {ours} {peer} {turned} {gain}{deeper}"
 
 
 def _versions() -> dict[str, str]:
@@ -184,7 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args(arguments)
     rows = []
-    print(f"{'group':7} {'matrix':24} {'ours':>6} {'depth':>5} {'FA bits':>8} {'peers':>6} {'depth':>5} {'peers^T':>7} {'gain':>8}")
+    print(
+        f"{'group':7} {'matrix':24} {'ours':>6} {'depth':>5} {'FA bits':>8} "
+        f"{'peers':>6} {'depth':>5} {'peers^T':>7} {'gain':>8}"
+    )
     for group, name, matrix in fixed_matrices(args.groups):
         if args.only in name:
             rows.append(measure(group, name, matrix, args.seconds, args.depths, not args.no_peers))
@@ -192,9 +209,15 @@ def main(arguments: list[str] | None = None) -> int:
     for group in dict.fromkeys(row.group for row in rows):
         gains = [row.gain for row in rows if row.group == group and row.gain > 0]
         if gains:
-            print(f"{group}: geometric mean {(math.exp(sum(map(math.log, gains)) / len(gains)) - 1) * 100:+.2f} % adders")
+            print(
+                f"{group}: geometric mean {(math.exp(sum(map(math.log, gains)) / len(gains)) - 1) * 100:+.2f} % adders"
+            )
     if args.json:
-        report = {"seconds": args.seconds, "versions": _versions(), "rows": [asdict(row) | {"gain": row.gain} for row in rows]}
+        report = {
+            "seconds": args.seconds,
+            "versions": _versions(),
+            "rows": [asdict(row) | {"gain": row.gain} for row in rows],
+        }
         args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 

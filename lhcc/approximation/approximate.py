@@ -1,4 +1,4 @@
-"""A trained network becomes dyadic: weights, biases, pool coefficients and activations that need only additions and shifts."""
+"""A trained network becomes dyadic: weights, biases, pools and activations that need only additions and shifts."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def approximate(
     ladder = [named_set(s) for s in sets] if budget.any and set is None else [named_set("half" if set is None else set)]
     tables = _tables(after, layers, ladder, scale, per, weight_bits)
     work = _Work(before, after, layers, tables, data, bias_bits, scale)
-    path = descend(tables, [layer.positions for layer in layers], work.sensitivities() if len(ladder) > 1 else [1.0] * len(layers))
+    path = descend(
+        tables, [layer.positions for layer in layers], work.sensitivities() if len(ladder) > 1 else [1.0] * len(layers)
+    )
     point = choose(path, budget, work.drop if data is not None and data.labels is not None else None)
     kept = after.reasons + work.apply(point)
     rows = [_row(after, *entry) for entry in zip(layers, work.chosen(point), strict=True)]
@@ -112,7 +114,9 @@ def to_onnx(model: Any, inputs: Any = None) -> Any:
         except Exception as error:
             raise ModelError(f"'{path}' is no ONNX model: {error}") from None
     if not type(model).__module__.startswith("torch") and not hasattr(model, "state_dict"):
-        raise ModelError(f"{type(model).__name__} is no model that can be approximated", "give an ONNX model or its path")
+        raise ModelError(
+            f"{type(model).__name__} is no model that can be approximated", "give an ONNX model or its path"
+        )
     import torch
 
     if isinstance(model, torch.nn.Module):
@@ -185,10 +189,13 @@ class _Work:
         """Accuracy lost by this choice, in points."""
         assert self.data is not None
         self.apply(point)
-        return 100 * (calibration.accuracy(self.before.finished(), self.data) - calibration.accuracy(self.after.finished(), self.data))
+        return 100 * (
+            calibration.accuracy(self.before.finished(), self.data)
+            - calibration.accuracy(self.after.finished(), self.data)
+        )
 
     def sensitivities(self) -> list[float]:
-        """Per layer, the output's relative error per squared relative weight error; 1 for all where there is no data."""
+        """Per layer, the output's relative error per squared relative weight error; 1 for all without data."""
         if self.data is None:
             return [1.0] * len(self.layers)
         x = self.data.few()

@@ -1,4 +1,4 @@
-"""Which set each layer gets: from the most accurate choice downwards, always the step that costs the least error per addition."""
+"""Which set each layer gets: from the most accurate choice down, always the step with the least error per addition."""
 
 from __future__ import annotations
 
@@ -83,10 +83,11 @@ def _point(
 
 
 def choose(path: Sequence[Point], budget: Budget, drop_of: Callable[[Point], float] | None) -> Point:
-    """The cheapest point within the limits on error and accuracy; with a limit on additions alone, the most accurate."""
+    """The cheapest point within the limits on error and accuracy; with one on additions alone, the most accurate."""
     if budget.additions is not None and path[-1].additions > budget.additions:
         raise BudgetError(
-            f"no choice of sets needs {budget.additions:,} additions or fewer; the cheapest needs {path[-1].additions:,}",
+            f"no choice of sets needs {budget.additions:,} additions or fewer; "
+            f"the cheapest needs {path[-1].additions:,}",
             f"use max_adds={path[-1].additions} or more, or offer a coarser set",
         )
     if budget.error is not None and path[0].error > budget.error:
@@ -97,7 +98,8 @@ def choose(path: Sequence[Point], budget: Budget, drop_of: Callable[[Point], flo
     fits = [
         p
         for p in path
-        if (budget.error is None or p.error <= budget.error) and (budget.additions is None or p.additions <= budget.additions)
+        if (budget.error is None or p.error <= budget.error)
+        and (budget.additions is None or p.additions <= budget.additions)
     ]
     if not fits:
         raise BudgetError("the limits on error and additions exclude each other", "relax one of them")

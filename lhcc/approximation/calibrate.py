@@ -1,4 +1,4 @@
-"""Runs models on calibration data: accuracy, sensitivities, and the bias that takes back what the approximation shifted."""
+"""Runs models on calibration data: accuracy, sensitivities, and biases that take back what was shifted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Calibration:
 
 
 def read_calibration(data: Any, model: Any) -> Calibration | None:
-    """From an array, a pair (x, labels), a mapping or an .npz file with `x` and perhaps `y`; checked against the model."""
+    """From an array, a pair (x, labels), a mapping or an .npz file with `x` and perhaps `y`; checked by the model."""
     if data is None:
         return None
     labels = None
@@ -43,7 +43,9 @@ def read_calibration(data: Any, model: Any) -> Calibration | None:
         data = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else loaded
     if isinstance(data, Mapping):
         if "x" not in data:
-            raise InputError(f"the calibration data holds {', '.join(data) or 'nothing'}; it needs 'x', and 'y' for labels")
+            raise InputError(
+                f"the calibration data holds {', '.join(data) or 'nothing'}; it needs 'x', and 'y' for labels"
+            )
         data, labels = data["x"], data.get("y")
     elif isinstance(data, tuple):
         data, labels = data
@@ -117,8 +119,10 @@ def round_bias(bias: NDArray[Any], bits: int) -> NDArray[np.float64]:
 def correct(
     before: Graph, after: Graph, layers: list[Layer], data: Calibration, bias_bits: int, rescale: bool
 ) -> list[tuple[str, str]]:
-    """Layer by layer, gives every channel the mean it had before; with `rescale`, the deviation too (the free scales and
-    the batch norms folded into them are thereby re-estimated). Returns the layers left alone, with the reason."""
+    """Layer by layer, gives every channel the mean it had before; with `rescale`, the deviation too.
+
+    So the batch norms that were folded into the weights are re-estimated. Returns the layers left alone, and why.
+    """
     x = data.few()
     names = [layer.node.output[0] for layer in layers]
     wanted = dict(zip(names, _moments(before, layers, x), strict=True))

@@ -1,7 +1,7 @@
 """Smooth activation functions as continuous piecewise-linear ones with dyadic breakpoints, slopes and values.
 
-Each segment is made as long as a slope of few signed digits allows: the slopes that keep within the tolerance at all points
-so far form an interval, and the segment ends where the interval holds no such slope any more.
+Each segment is made as long as a slope of few signed digits allows: the slopes that keep within the tolerance at all
+points so far form an interval, and the segment ends where the interval holds no such slope any more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CURVATURE = 2.0
 
 @dataclass(frozen=True)
 class Smooth:
-    """A function with a straight line on either side: f(x) -> 0 (or `left`) for x -> -inf, and right[0] * x + right[1]."""
+    """A function with a straight line on either side: `left` towards -inf, right[0] * x + right[1] towards +inf."""
 
     compute: Callable[[Doubles], Doubles]
     left: float
@@ -50,7 +50,7 @@ FUNCTIONS: dict[str, Smooth] = {
 
 @dataclass(frozen=True)
 class PiecewiseLinear:
-    """Constant `start` up to breakpoints[0]; slopes[k] from breakpoints[k] to the next one, the last slope for ever."""
+    """Constant `start` up to breakpoints[0]; slopes[k] from breakpoints[k] to the next one, the last for ever."""
 
     breakpoints: tuple[float, ...]
     slopes: tuple[float, ...]
@@ -69,7 +69,9 @@ class PiecewiseLinear:
         points = np.asarray(x, dtype=np.float64)
         k = np.searchsorted(self.breakpoints, points, side="right") - 1
         inner = np.maximum(k, 0)
-        line = np.array(self.values)[inner] + np.array(self.slopes)[inner] * (points - np.array(self.breakpoints)[inner])
+        line = np.array(self.values)[inner] + np.array(self.slopes)[inner] * (
+            points - np.array(self.breakpoints)[inner]
+        )
         return np.where(k < 0, self.start, line)
 
 
@@ -113,10 +115,8 @@ def _fits_tail(function: Smooth, x: Doubles, y: Doubles, value: float, tolerance
     return bool(np.abs(line - y).max() <= tolerance and abs(line[-1] - limit) <= tolerance)
 
 
-def _longest(
-    x: Doubles, y: Doubles, value: float, tolerance: float, slopes: Doubles, grid: int
-) -> tuple[int, float]:
-    """The farthest grid point that one allowed slope reaches within the tolerance, and the slope that ends nearest to f."""
+def _longest(x: Doubles, y: Doubles, value: float, tolerance: float, slopes: Doubles, grid: int) -> tuple[int, float]:
+    """The farthest grid point that one allowed slope reaches within the tolerance, and the slope that ends best."""
     run = x[1:] - x[0]
     low = np.maximum.accumulate((y[1:] - tolerance - value) / run)
     high = np.minimum.accumulate((y[1:] + tolerance - value) / run)

@@ -1,4 +1,4 @@
-"""Reads and edits the ONNX graph: its layers with constant weights, batch norms folded into them, smooth activations, pools."""
+"""Reads and edits the ONNX graph: layers with constant weights, batch norms, smooth activations, pools."""
 
 from __future__ import annotations
 
@@ -143,12 +143,14 @@ class Graph:
     # --- batch norm
 
     def fold_batch_norms(self) -> None:
-        """conv -> batch norm becomes one conv where nobody else reads the conv; other batch norms stay, with a reason."""
+        """conv -> batch norm becomes one conv where nobody else reads the conv; others stay, with a reason."""
         for norm in [n for n in self.nodes if n.op_type == "BatchNormalization"]:
             conv = next((n for n in self.nodes if norm.input[0] in n.output and n.op_type == "Conv"), None)
             known = all(name in self.constants for name in norm.input[1:5])
             if conv is None or conv.input[1] not in self.constants or not known or not self._sole(conv, norm):
-                self.reasons.append((norm.name, "this batch norm follows no convolution of its own, so it keeps its scale"))
+                self.reasons.append(
+                    (norm.name, "this batch norm follows no convolution of its own, so it keeps its scale")
+                )
                 continue
             gamma, beta, mean, variance = (self.constants[name].astype(np.float64) for name in norm.input[1:5])
             gain = gamma / np.sqrt(variance + _attribute(norm, "epsilon", 1e-5))
@@ -214,7 +216,12 @@ class Graph:
     def _activation(self, node: Any) -> tuple[str, str] | None:
         if node.op_type in _SMOOTH:
             reader = self._only_user(node.output[0])
-            if node.op_type == "Sigmoid" and reader is not None and reader.op_type == "Mul" and node.input[0] in reader.input:
+            if (
+                node.op_type == "Sigmoid"
+                and reader is not None
+                and reader.op_type == "Mul"
+                and node.input[0] in reader.input
+            ):
                 return None  # half of a silu; its Mul comes later
             return _SMOOTH[node.op_type], node.input[0]
         if node.op_type == "HardSigmoid" and abs(_attribute(node, "alpha", 0.2) - 1 / 6) < 1e-6:
@@ -228,6 +235,7 @@ class Graph:
 
     def _lines(self, line: PiecewiseLinear, x: str, out: str) -> list[Any]:
         """start + sum over k of slope[k] * (clip(x, from, to) - from): only dyadic constants."""
+
         def constant(hint: str, value: float) -> str:
             return self.new_constant(f"{out}_{hint}", np.array(value, np.float32))
 

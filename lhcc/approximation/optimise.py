@@ -1,9 +1,10 @@
 """The exact optimum of min ||W - alpha * T|| over alpha and T in D^n, for many groups of weights at once.
 
 With alpha given, every T[i] is the level nearest to W[i] / alpha; with T given, alpha = <W,T> / <T,T> leaves the error
-||W||^2 - <W,T>^2 / <T,T>. As alpha falls from infinity each T[i] climbs its ladder of levels, one rung at a time, at alphas
-that are known in advance. Sorting these breakpoints and keeping running sums visits every T that is optimal for any alpha,
-so the best of them is the global optimum. Powers of two are fewer: they are tried one by one until no smaller one can win.
+||W||^2 - <W,T>^2 / <T,T>. As alpha falls from infinity each T[i] climbs its ladder of levels, one rung at a time, at
+alphas that are known in advance. Sorting these breakpoints and keeping running sums visits every T that is optimal for
+any alpha, so the best of them is the global optimum. Powers of two are fewer: they are tried one by one until no
+smaller one can win.
 """
 
 from __future__ import annotations
@@ -149,7 +150,9 @@ def _descend(weights: Doubles, chosen: DyadicSet, lowest: NDArray[np.int64] | No
         exponent = first[live] - step
         alpha = np.ldexp(1.0, exponent)
         sizes = np.abs(weights[live]) / alpha[:, None]
-        levels = ups.nearest(sizes) if chosen.symmetric else np.where(down[live], downs.nearest(sizes), ups.nearest(sizes))
+        levels = (
+            ups.nearest(sizes) if chosen.symmetric else np.where(down[live], downs.nearest(sizes), ups.nearest(sizes))
+        )
         error = (((sizes - levels) * alpha[:, None]) ** 2).sum(axis=1)
         better = error < best_error[live]
         rows_better = live[better]

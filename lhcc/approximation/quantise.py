@@ -1,4 +1,4 @@
-"""A dyadic, QDQ, QLinear or QONNX model as an integer program; calibration data picks the fractional bits of activations."""
+"""A dyadic, QDQ, QLinear or QONNX model as an integer program; calibration data picks the activations' bits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def quantise(
     """The integer program of a model whose weights are integers times a scale per filter.
 
     Activations get `bits` bits and a power of two as their scale, unless the model carries quantisers of its own.
-    Without calibration data every range comes from interval arithmetic: nothing can ever be clipped, at a loss in precision.
+    Without calibration data every range comes from interval arithmetic: nothing can ever be clipped, at a loss in
+    precision.
     """
     proto = model.exact_activations if isinstance(model, Approximated) else to_onnx(model, inputs)
     graph = Graph(proto)
@@ -86,7 +87,9 @@ class _Quantiser:
         nodes = [node for node in self.graph.nodes if node.output[0] not in self.known]
         unknown = sorted({node.op_type for node in nodes} - set(self.handlers))
         if unknown:
-            raise UnsupportedOperator(f"the integer program has no {', '.join(unknown)}", "compile for the CPU in fp32 instead")
+            raise UnsupportedOperator(
+                f"the integer program has no {', '.join(unknown)}", "compile for the CPU in fp32 instead"
+            )
         self._input()
         for node in nodes:
             if node.output[0] not in self.done:
@@ -132,7 +135,7 @@ class _Quantiser:
         order = (shape[1], shape[2], shape[0]) if len(shape) == 3 else tuple(shape)
         reader = next((n for n in self.graph.nodes if self.source.name in n.input), None)
         grid = self._grid(reader) if reader is not None and reader.op_type in ("QuantizeLinear", "Quant") else None
-        if grid is None:
+        if grid is None or reader is None:
             self.at[self.source.name] = self.builder.input(self.source.name, order, self.bits, fraction, signed)
             return
         from lhcc.integer import Input
@@ -336,12 +339,19 @@ class _Quantiser:
     def silu(self, node: Any) -> None:
         found = self.graph._activation(node)
         if found is None:
-            raise UnsupportedOperator(f"'{node.name}' multiplies two activations", "only x * sigmoid(x) has an integer form")
+            raise UnsupportedOperator(
+                f"'{node.name}' multiplies two activations", "only x * sigmoid(x) has an integer form"
+            )
         self._piecewise(node, found[0], found[1])
 
     def smooth(self, node: Any) -> None:
         reader = self.graph._only_user(node.output[0])
-        if reader is not None and reader.op_type == "Mul" and node.op_type == "Sigmoid" and self.graph._activation(reader):
+        if (
+            reader is not None
+            and reader.op_type == "Mul"
+            and node.op_type == "Sigmoid"
+            and self.graph._activation(reader)
+        ):
             return
         self._piecewise(node, _SMOOTH[node.op_type], node.input[0])
 
@@ -353,7 +363,9 @@ class _Quantiser:
         slopes = np.array([0.0, *line.slopes])
         fraction = next(f for f in range(32) if np.array_equal(slopes * 2.0**f, np.rint(slopes * 2.0**f)))
         breaks = np.ceil(np.array(line.breakpoints) / unit).astype(np.int64)
-        offsets = np.array([line.start, *(v - s * b for v, s, b in zip(line.values, line.slopes, line.breakpoints, strict=True))])
+        offsets = np.array(
+            [line.start, *(v - s * b for v, s, b in zip(line.values, line.slopes, line.breakpoints, strict=True))]
+        )
         keep = np.concatenate([np.diff(breaks) > 0, [True]])  # breakpoints that fall together leave the last segment
         index = np.concatenate([[0], 1 + np.flatnonzero(keep)])
         whole = np.floor(offsets / (unit * 2.0**-fraction) + 0.5)
@@ -368,14 +380,17 @@ class _Quantiser:
         finest = min(float(self.builder.types[x].scale.min()) for x in names)
         grid = Grid(np.asarray(finest), -(1 << 30), 1 << 30)
         aligned = [
-            x if float(self.builder.types[x].scale.max()) == finest else self._to_grid(f"{x}.align", x, grid) for x in names
+            x if float(self.builder.types[x].scale.max()) == finest else self._to_grid(f"{x}.align", x, grid)
+            for x in names
         ]
         self.at[node.output[0]] = self.builder.concat(self._free_name(node.name or node.output[0]), *aligned)
 
     def max_pool(self, node: Any) -> None:
         if _attribute(node, "ceil_mode", 0) or any(d != 1 for d in _attribute(node, "dilations", [1])):
             raise UnsupportedOperator(f"'{node.name}': max pooling with ceil_mode or dilations has no integer form")
-        self.at[node.output[0]] = self.builder.max_pool(self._free_name(node.name), self.at[node.input[0]], *self._window(node))
+        self.at[node.output[0]] = self.builder.max_pool(
+            self._free_name(node.name), self.at[node.input[0]], *self._window(node)
+        )
 
     def _window(self, node: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
         kernel, strides = _attribute(node, "kernel_shape", [1, 1]), _attribute(node, "strides", [1, 1])

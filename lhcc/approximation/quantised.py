@@ -1,4 +1,4 @@
-"""What a model already says about integers: constants behind DequantizeLinear or Quant, and the grids of activations."""
+"""What a model already says about integers: constants behind DequantizeLinear or Quant, and grids of activations."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def quantize_linear_grid(graph: Graph, node: Any) -> Grid:
     zero = _zero_point(graph, node)
     scale = graph.constants[node.input[1]].astype(np.float64)
     if scale.size != 1 or zero.size != 1:
-        raise ModelError(f"'{node.name or node.output[0]}' quantises activations per channel", "use one scale per tensor")
+        raise ModelError(
+            f"'{node.name or node.output[0]}' quantises activations per channel", "use one scale per tensor"
+        )
     limits = np.iinfo(kind)
     return Grid(scale.reshape(()), int(limits.min) - int(zero[0]), int(limits.max) - int(zero[0]))
 

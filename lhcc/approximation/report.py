@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class Report:
     @property
     def error(self) -> float:
         rows = self.layers
-        return (sum(row.relative_error**2 for row in rows) / max(len(rows), 1)) ** 0.5
+        return math.sqrt(sum(row.relative_error**2 for row in rows) / max(len(rows), 1))
 
     def __str__(self) -> str:
         head = ("layer", "op", "set", "error", "digits/weight", "bits", "multiplications", "additions")
@@ -80,11 +81,24 @@ class Report:
             )
             for row in self.layers
         ]
-        total = ("all", "", "", f"{self.error:.4f}", "", "", f"{self.multiplications_before:,} -> 0", f"{self.additions:,}")
+        total = (
+            "all",
+            "",
+            "",
+            f"{self.error:.4f}",
+            "",
+            "",
+            f"{self.multiplications_before:,} -> 0",
+            f"{self.additions:,}",
+        )
         text = [_table([head, *lines, total])]
         if self.scale == "folded":
-            text.append("the scale of each filter is folded onward: one multiplication per output value, or a requantisation")
-        text += [f"{row.name}: {row.what} -> {row.became} (largest error {row.max_error:.2g})" for row in self.functions]
+            text.append(
+                "the scale of each filter is folded onward: one multiplication per output value, or a requantisation"
+            )
+        text += [
+            f"{row.name}: {row.what} -> {row.became} (largest error {row.max_error:.2g})" for row in self.functions
+        ]
         text += [f"{name}: left alone, {reason}" for name, reason in self.kept]
         if self.drop is not None:
             text.append(f"accuracy on the calibration data: {-self.drop:+.2f} points")
@@ -92,11 +106,17 @@ class Report:
 
     def pareto_table(self) -> str:
         rows = [("additions", "error", "drop")]
-        rows += [(f"{p.additions:,}", f"{p.error:.4f}", "-" if p.drop is None else f"{p.drop:+.2f}") for p in self.pareto]
+        rows += [
+            (f"{p.additions:,}", f"{p.error:.4f}", "-" if p.drop is None else f"{p.drop:+.2f}") for p in self.pareto
+        ]
         return _table(rows)
 
     def to_json(self) -> str:
-        total = {"additions": self.additions, "multiplications_before": self.multiplications_before, "error": self.error}
+        total = {
+            "additions": self.additions,
+            "multiplications_before": self.multiplications_before,
+            "error": self.error,
+        }
         return json.dumps(asdict(self) | {"total": total}, indent=1)
 
     def plot(self, path: str | Path) -> None:

@@ -1,8 +1,8 @@
-"""The *dyadic* encoding: every weight is scale[o] * n with a small integer n, so a layer needs only additions and shifts.
+"""The *dyadic* encoding: every weight is scale[o] * n, n a small integer, so a layer needs only additions and shifts.
 
-Recognition is exact: a filter counts as dyadic only if one scale reproduces all its weights bit for bit after rounding to
-their type. Trained files store float(alpha * n); the alphas that round to a weight form an interval, and the filter's alpha
-must lie in all of them.
+Recognition is exact: a filter counts as dyadic only if one scale reproduces all its weights bit for bit after rounding
+to their type. Trained files store float(alpha * n); the alphas that round to a weight form an interval, and the alpha of
+the filter must lie in all of them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def digit_count(integers: ArrayLike) -> NDArray[np.int64]:
 
 
 def from_dense(weight: ArrayLike, max_bits: int = 8) -> Dyadic:
-    """The encoding of a float weight with filters along axis 0, |n| < 2^max_bits; raises NotDyadic, naming the filter."""
+    """The encoding of a weight with filters along axis 0, |n| < 2^max_bits; raises NotDyadic, naming the filter."""
     values = np.asarray(weight)
     if values.dtype.kind != "f":
         values = values.astype(np.float64)

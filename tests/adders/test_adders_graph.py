@@ -33,7 +33,9 @@ def test_ranges_are_exact_and_widths_hold_them() -> None:
         assert smallest <= a <= b <= largest
 
 
-@pytest.mark.parametrize(("low", "high", "bits"), [(0, 0, 0), (0, 1, 1), (0, 255, 8), (-1, 0, 1), (-128, 127, 8), (-129, 3, 9)])
+@pytest.mark.parametrize(
+    ("low", "high", "bits"), [(0, 0, 0), (0, 1, 1), (0, 255, 8), (-1, 0, 1), (-128, 127, 8), (-129, 3, 9)]
+)
 def test_width(low: int, high: int, bits: int) -> None:
     assert width(low, high) == bits
 

@@ -25,7 +25,9 @@ def network(seed: int = 0, activation: str = "Relu", head: str = "Gemm", batch_n
     nodes = [helper.make_node("Conv", ["x", "w1"], ["c1"], "first", pads=[1, 1, 1, 1], kernel_shape=[3, 3])]
     last = "c1"
     if batch_norm:
-        nodes.append(helper.make_node("BatchNormalization", ["c1", "gamma", "beta", "mean", "variance"], ["n1"], "norm"))
+        nodes.append(
+            helper.make_node("BatchNormalization", ["c1", "gamma", "beta", "mean", "variance"], ["n1"], "norm")
+        )
         last = "n1"
     nodes += _activation(activation, last, "a1")
     nodes.append(helper.make_node("Conv", ["a1", "w2", "b2"], ["c2"], "second", pads=[1, 1, 1, 1], group=8))

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from lhcc.approximation import BudgetError, approximate
 from lhcc.approximation.calibrate import run
 from lhcc.approximation.graph import Graph
+from lhcc.approximation.weights import Scale
 from lhcc.encodings import dyadic
 from lhcc.errors import InputError, LhccError, ModelError
 from tests.approximation.networks import images, network
@@ -21,7 +22,7 @@ from tests.approximation.networks import images, network
 
 @pytest.mark.parametrize("head", ["Gemm", "MatMul"])
 @pytest.mark.parametrize("scale", ["shift", "folded"])
-def test_every_weight_becomes_dyadic(scale: str, head: str) -> None:
+def test_every_weight_becomes_dyadic(scale: Scale, head: str) -> None:
     answer = approximate(network(head=head), set="half", scale=scale, calibrate=images(1))
     graph = Graph(answer.model)
     for layer in graph.layers():
@@ -158,7 +159,7 @@ def _with_weight(value: float) -> onnx.ModelProto:
         (lambda: approximate("nowhere.onnx"), ModelError, "no model 'nowhere.onnx'"),
         (lambda: approximate(3), ModelError, "int is no model"),
         (lambda: approximate(network(), scale="folded", per="kernel"), LhccError, "cannot be folded onward"),
-        (lambda: approximate(network(), scale="loose"), LhccError, "'shift' or 'folded'"),
+        (lambda: approximate(network(), **{"scale": "loose"}), LhccError, "'shift' or 'folded'"),
     ],
 )
 def test_mistakes_are_named(call: Any, kind: type[Exception], says: str) -> None:

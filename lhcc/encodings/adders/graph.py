@@ -118,7 +118,9 @@ class AdderGraph:
         lows = np.broadcast_to(np.asarray(low, dtype=np.int64), (self.inputs,))
         highs = np.broadcast_to(np.asarray(high, dtype=np.int64), (self.inputs,))
         above, below = np.maximum(self.vectors, 0), np.minimum(self.vectors, 0)
-        return above @ lows + below @ highs, above @ highs + below @ lows
+        least = np.asarray(above @ lows + below @ highs, dtype=np.int64)
+        most = np.asarray(above @ highs + below @ lows, dtype=np.int64)
+        return least, most
 
     def widths(self, low: ArrayLike = -128, high: ArrayLike = 127) -> NDArray[np.int64]:
         """Bits of every node: two's complement where it can be negative, unsigned where it cannot."""

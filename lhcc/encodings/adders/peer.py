@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ def networks(matrix: NDArray[np.int64], cap: int, seconds: float) -> Iterator[Su
     if np.abs(matrix).max() >= _LARGEST_EXACT:
         return
     try:
-        from alkaid.cmvm import cmvm_solve
+        cmvm_solve = importlib.import_module("alkaid.cmvm").cmvm_solve
     except ImportError:
         return
     for slack in (0, 1) if cap else (-1,):
