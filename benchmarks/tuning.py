@@ -1,0 +1,71 @@
+"""What does tuning gain, and does a short search find what a long one finds?
+
+`python -m benchmarks.tuning [--rows vgg16-cifar:0.1] [--budget 60] [--long 1200] [--json FILE] [--check]`
+--long 0 leaves out the long search.  Both searches start from an empty database.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import runtime_peer
+from benchmarks.models import network_file
+from benchmarks.results import ROOT, speed_up
+from benchmarks.session import Session, parser
+
+ROWS = "vgg16-cifar:0.1,resnet34:0.25"
+SMALL = ROOT / "examples" / "digits" / "vgg_lhc_free.onnx"  # layers of 64 pixels and less
+NEAR, RATE = 1.05, 10.0  # time after a short search over that after a long one; candidates a second
+
+
+def search(model: Path, threads: int, budget_s: float, database: Path) -> dict[str, Any]:
+    """Tunes, and says how; the database is what remains."""
+    import lhcc
+
+    report = lhcc.tune(str(model), budget_s=budget_s, database=str(database), threads=threads)
+    print(f"\n{report}", flush=True)
+    rate = report.measured / report.seconds
+    return {"budget_s": budget_s, "seconds": report.seconds, "measured": report.measured, "rate": rate,
+            "ended": report.ended, "by_layers": report.speed_up, "failures": dict(report.failures)}  # fmt: skip
+
+
+def network(session: Session, folder: Path, name: str, density: float, threads: int, budgets: dict[str, float]) -> None:
+    """Searches with every budget, then compares what each of them found with the untuned network."""
+    model = network_file(name, density)
+    peers, found = [runtime_peer("lhcc", model, threads, "untuned")], {}
+    for label, budget_s in budgets.items():
+        database = folder / f"{name}-{density:g}-{threads}-{label}.json"
+        found[label] = search(model, threads, budget_s, database)
+        peers.append(runtime_peer("lhcc", model, threads, label, tuning=str(database)))
+    case = session.measure(
+        f"{name}, density {density:g}", peers, threads, network=name, density=density, searches=found
+    )
+    untuned, tuned = case.result("untuned"), case.result("tuned")
+    session.ask(f"{case.title}: tuned over untuned", speed_up(untuned, tuned), 1.0)
+    if "long" in budgets:
+        session.ask(f"{case.title}: short search against long", speed_up(tuned, case.result("long")), NEAR, "x", False)
+
+
+def main() -> int:
+    options = parser(__doc__)
+    options.set_defaults(threads="1")
+    options.add_argument("--rows", default=ROWS, help=f"NETWORK:DENSITY, separated by commas (default {ROWS})")
+    options.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="of the search (default 60)")
+    options.add_argument("--long", type=float, default=1200.0, metavar="SECONDS", help="to compare with (default 1200)")
+    args = options.parse_args()
+    session = Session("tuning", args)
+    budgets = {"tuned": args.budget, **({"long": args.long} if args.long > 0 else {})}
+    with tempfile.TemporaryDirectory(prefix="lhcc-tuning-") as folder:
+        rate = search(SMALL, 1, min(20.0, args.budget), Path(folder) / "small.json")["rate"]
+        session.ask("candidates measured a second, layers of 64 pixels and less", rate, RATE, "/s")
+        for row in args.rows.split(","):
+            name, _, density = row.partition(":")
+            for threads in session.thread_counts:
+                network(session, Path(folder), name, float(density or 1), threads, budgets)
+    return session.finish()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
