@@ -1,4 +1,4 @@
-"""lhcc: a deployment compiler for structurally compressed CNNs.  Importing it is cheap; TVM comes with the first use."""
+"""lhcc: a deployment compiler for structurally compressed CNNs.  Importing it is cheap; TVM comes at first use."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def compile(  # noqa: A001 - the word users expect
     """A callable executable of `model`: an nn.Module with example `inputs`, an ExportedProgram, an ONNX ModelProto, or
     the path of an .onnx or .pt2 file.
 
-    Options: `threads=1`, `tuning="tuning.json"`, `encoding="dense"` for the uncompressed baseline, and `precision="int8"`
-    (with `calibrate=` data) for models whose weights are integers times a scale: dyadic, QDQ, QLinear, QONNX.
+    Options: `threads=1`, `tuning="tuning.json"`, `encoding="dense"` for the uncompressed baseline, `precision="int8"`
+    with `calibrate=` data for models whose weights are integers times a scale (dyadic, QDQ, QLinear, QONNX).
     """
     from lhcc.compiler import compile_model
 
-    return compile_model(model, target, inputs, input_shapes, options)
+    executable: Executable = compile_model(model, target, inputs, input_shapes, options)
+    return executable
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -10,7 +9,10 @@ from typing import Any, Protocol
 
 from lhcc.errors import TargetError
 
-MODULES = {"cpu": "lhcc.targets.cpu.target", "fpga": "lhcc.targets.fpga.target"}  # name -> module with `create(arguments)`; adding one touches nothing else
+MODULES = {
+    "cpu": "lhcc.targets.cpu.target",
+    "fpga": "lhcc.targets.fpga.target",
+}  # name -> module with `create(arguments)`; adding one touches nothing else
 
 
 class Pass(Protocol):

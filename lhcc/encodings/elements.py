@@ -1,4 +1,4 @@
-"""The *elements* encoding: every non-zero weight on its own, for zeros that no block describes (pattern pruning, magnitude pruning).
+"""The *elements* encoding: every non-zero weight on its own, for zeros that no block describes (magnitude pruning).
 
 Elements are sorted by group of input channels, then output, then input and tap: a kernel keeps the inputs of one group
 close while it runs over all outputs.

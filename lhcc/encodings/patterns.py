@@ -15,7 +15,7 @@ MOST = 16  # patterns: each is code of its own
 
 @dataclass(frozen=True)
 class Patterns:
-    """Kernel `j` belongs to output, input, pattern = `index[j]`; its weights are the next `len(taps[pattern])` values."""
+    """Kernel `j` has output, input, pattern = `index[j]`; its weights are the next `len(taps[pattern])` values."""
 
     shape: tuple[int, int, int, int]
     block: int  # outputs per block
@@ -61,7 +61,8 @@ def _before(counts: NDArray[np.int64]) -> NDArray[np.int32]:
 def _masks(weight: NDArray[np.float32]) -> NDArray[np.int64]:
     """Per kernel, one bit per non-zero tap."""
     flat = weight.reshape(*weight.shape[:2], -1) != 0
-    return flat @ (1 << np.arange(flat.shape[2]))
+    masks: NDArray[np.int64] = flat @ (1 << np.arange(flat.shape[2]))
+    return masks
 
 
 def from_dense(weight: NDArray[np.float32], block: int) -> Patterns | None:

@@ -1,4 +1,4 @@
-"""The *tiles* encoding: a convolution's weight as the list of its non-zero blocks; dense is the case in which all are kept.
+"""The *tiles* encoding: a convolution's weight as the list of its non-zero blocks; dense is when all are kept.
 
 A block ("tile") is `depth` input channels x `lanes` output channels at one tap of the kernel.  Tiles are sorted by
 output block, then tap, then input block, which is the order in which a kernel consumes them.
@@ -78,7 +78,8 @@ def _blocks(weight: NDArray[np.float32], lanes: int, depth: int) -> NDArray[np.f
     pad = ((0, -outputs % lanes), (0, -inputs % depth), (0, 0))
     padded = np.pad(weight.reshape(outputs, inputs, height * width), pad)
     split = padded.reshape(padded.shape[0] // lanes, lanes, padded.shape[1] // depth, depth, height * width)
-    return split.transpose(0, 4, 2, 3, 1)
+    blocks: NDArray[np.float32] = split.transpose(0, 4, 2, 3, 1)
+    return blocks
 
 
 def from_dense(weight: NDArray[np.float32], lanes: int, depth: int, keep_all: bool = False) -> Tiles:
@@ -93,4 +94,5 @@ def from_dense(weight: NDArray[np.float32], lanes: int, depth: int, keep_all: bo
 
 def counts(weight: NDArray[np.float32], lanes: int, depth: int) -> NDArray[np.int64]:
     """How many blocks of this size hold a non-zero, per tap: the cost of the encoding, without building it."""
-    return _blocks(weight, lanes, depth).astype(bool).any(axis=(3, 4)).sum(axis=(0, 2))
+    kept: NDArray[np.int64] = _blocks(weight, lanes, depth).astype(bool).any(axis=(3, 4)).sum(axis=(0, 2))
+    return kept

@@ -5,7 +5,7 @@ one type rule serves all of them.
 
 | operator | operands | meaning |
 |---|---|---|
-| lhcc.conv2d | x, weight (O, I/groups, kh, kw), bias (O)[, residual] | convolution with fused epilogue, logical or laid out |
+| lhcc.conv2d | x, weight (O, I/groups, kh, kw), bias (O)[, residual] | convolution with fused epilogue |
 | lhcc.dense | x (M, K), weight (N, K), bias (N)[, residual] | matrix product with fused epilogue |
 | lhcc.activation | x | an activation function, by name |
 | lhcc.pool2d | x | maximum over windows |
@@ -18,21 +18,32 @@ one type rule serves all of them.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import tvm
 from tvm import relax
 from tvm.ir import Op
 
-OPERATORS = ("conv2d", "dense", "activation", "pool2d", "global_average", "to_blocked", "from_blocked", "widen", "wide_conv2d", "tiles")
+OPERATORS = (
+    "conv2d",
+    "dense",
+    "activation",
+    "pool2d",
+    "global_average",
+    "to_blocked",
+    "from_blocked",
+    "widen",
+    "wide_conv2d",
+    "tiles",
+)
 
 
 def _infer(call: Any, builder: Any) -> Any:
     return relax.TensorType([int(extent) for extent in call.attrs["shape"]], "float32")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _operator(name: str) -> Any:
     full = f"lhcc.{name}"
     if name not in OPERATORS:

@@ -1,4 +1,4 @@
-"""How PrimFuncs are lowered to machine code: those that our generators wrote need very little, the rest TVM's whole pipeline.
+"""How PrimFuncs become machine code: those that our generators wrote need very little, the rest TVM's whole pipeline.
 
 Skipping the passes that have nothing to do makes compiling three times faster; StorageRewrite would also merge the
 registers of a kernel into one buffer, which LLVM then keeps in memory.

@@ -94,7 +94,10 @@ class ConvKernel:
         if spec.tile_outer:
             split = [T.Bind(out, T.floormod(unit, blocks)), T.Bind(place, T.floordiv(unit, blocks))]
         else:
-            split = [T.Bind(out, T.floordiv(unit, integer(per_block))), T.Bind(place, T.floormod(unit, integer(per_block)))]
+            split = [
+                T.Bind(out, T.floordiv(unit, integer(per_block))),
+                T.Bind(place, T.floormod(unit, integer(per_block))),
+            ]
         self.out = out
         self.base, self.spot, self.klass = var("base"), var("spot"), var("class_at")
         shape = var("shape")
@@ -118,10 +121,7 @@ class ConvKernel:
         vector = f"{self.element}x{spec.lanes}"
         pixels = shape.height * shape.width
         sums = [
-            [
-                [register(f"sum{p}_{v}_{s}", vector) for s in range(shape.splits)]
-                for v in range(spec.vectors)
-            ]
+            [[register(f"sum{p}_{v}_{s}", vector) for s in range(shape.splits)] for v in range(spec.vectors)]
             for p in range(pixels)
         ]
         allocate = [T.AllocBuffer(s) for p in sums for v in p for s in v]
@@ -166,7 +166,7 @@ class ConvKernel:
         inner = max(u for u in (spec.unroll, shape.splits, 1) if per_column % u == 0)
         unroll = per_column if per_column < 2 * inner else inner
         top, bottom, *edges = rect
-        columns = list(zip(edges[::2], edges[1::2]))
+        columns = list(zip(edges[::2], edges[1::2], strict=True))
         code: list[Stmt] = []
         start = 0
         while start < spec.merged:
@@ -182,7 +182,8 @@ class ConvKernel:
             if unroll < per_column:
                 base_x = base_x + chunk * integer(unroll * spec.source.channel)
                 base_w = base_w + chunk * integer(unroll * spec.block)
-            x, body = self.x, []
+            x = self.x
+            body: list[Stmt] = []
             if spec.lanes == 16 and not spec.lanewise:  # inputs are operands of multiply-adds
                 x, body = opaque(self.x, base_x, self.at(integer(spec.bounds_at)), "near", self.element)
                 base_x = integer(0)

@@ -45,7 +45,7 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
 
 
 def _widened(layer: ConvLayer, spec: WideSpec, encoded: Any) -> Widened:
-    tables = {"elements": elements.tables, "patterns": patterns.tables}[spec.form](encoded, spec)
+    tables = elements.tables(encoded, spec) if spec.form == "elements" else patterns.tables(encoded, spec)
     table = np.concatenate([spec.tile_table().reshape(-1), tables]).astype(np.int32)
     values = encoded.values if encoded.values.size else np.zeros(1, np.float32)
     pixels = spec.result[0] * spec.result[2] * spec.result[3]

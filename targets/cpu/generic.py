@@ -1,4 +1,4 @@
-"""A schedule for the loop nests that TVM makes of other operators: outer loops over the threads, inner loops in vectors."""
+"""A schedule for the loop nests that TVM makes of other operators: outer loops in threads, inner ones in vectors."""
 
 from __future__ import annotations
 

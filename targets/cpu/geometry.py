@@ -1,4 +1,4 @@
-"""Where a convolution's output pixels read: axes, register tiles of pixels, and which taps are inside the image for each.
+"""Where a convolution's output pixels read: axes, register tiles of pixels, and which taps are inside the image.
 
 Nothing is ever read outside the input, so no activation carries a border of zeros: a tile at the edge leaves out the
 products whose input would be padding.  A transposed convolution is the same thing with one *line* per output phase.
@@ -50,7 +50,7 @@ Rect = tuple[int, ...]
 
 def area(rect: Rect | None) -> int:
     """Pixels of the rectangle, summed over merged taps."""
-    return 0 if rect is None else (rect[1] - rect[0]) * sum(b - a for a, b in zip(rect[2::2], rect[3::2]))
+    return 0 if rect is None else (rect[1] - rect[0]) * sum(b - a for a, b in zip(rect[2::2], rect[3::2], strict=True))
 
 
 @dataclass(frozen=True)

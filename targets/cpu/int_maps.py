@@ -1,4 +1,4 @@
-"""Integer kernels over whole maps: from the user's numbers to integers and back, and steps that no sum could take in."""
+"""Integer kernels over whole maps: from the user's numbers to integers and back, and steps that no sum took in."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ def dequantise(place: Map, shape: tuple[int, ...], threads: int) -> Any:
 
 def steps(source: Map, other: Map | None, target: Map, names: tuple[str, ...], threads: int) -> Any:
     """(map, table[, other map]) -> map: clips, requantisations and an addition, element by element."""
-    first, second = tensor("source", list(source.shape), "int32"), tensor("other", list((other or source).shape), "int32")
+    first, second = (
+        tensor("source", list(source.shape), "int32"),
+        tensor("other", list((other or source).shape), "int32"),
+    )
     into, table = tensor("target", list(target.shape), "int32"), tensor("table", [var("table_size")], "int32")
     (x, see_x), (y, see_y), (o, see_o) = flat(first, "x", "int32"), flat(into, "y", "int32"), flat(second, "o", "int32")
     unit, pixel = var("unit"), var("pixel")
@@ -146,7 +149,8 @@ def gather(sources: list[Map], target: Map, flatten: bool, threads: int) -> Any:
     """Maps side by side by channels, or one map as a vector, row by row, pixel by pixel, channel by channel."""
     tensors = [tensor(f"source{n}", list(source.shape), "int32") for n, source in enumerate(sources)]
     into = tensor("target", list(target.shape), "int32")
-    views = [flat(t, f"x{n}", "int8" if s.packed else "int32") for n, (t, s) in enumerate(zip(tensors, sources))]
+    pairs = zip(tensors, sources, strict=True)
+    views = [flat(t, f"x{n}", "int8" if s.packed else "int32") for n, (t, s) in enumerate(pairs)]
     y, see_y = flat(into, "y", "int8" if target.packed else "int32")
     image, channel, pixel = var("image"), var("channel"), var("pixel")
 
@@ -156,7 +160,7 @@ def gather(sources: list[Map], target: Map, flatten: bool, threads: int) -> Any:
 
     code: list[Stmt] = []
     first = 0
-    for source, (x, _) in zip(sources, views):
+    for source, (x, _) in zip(sources, views, strict=True):
         if flatten:
             to = element(target, pixel * integer(source.channels) + channel, integer(0))
         else:

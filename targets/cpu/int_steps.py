@@ -59,8 +59,10 @@ class StepWriter:
         return np.concatenate(self.tables).astype(np.int32) if self.tables else np.zeros(1, np.int32)
 
 
-def apply(value: Expr, steps: tuple[str, ...], lanes: int, table: Expr, channel: Expr, padded: Expr, other: Expr) -> Expr:
-    """`value` after all steps.  `channel` is that of lane 0, `padded` the length of one table, `other` what is added."""
+def apply(
+    value: Expr, steps: tuple[str, ...], lanes: int, table: Expr, channel: Expr, padded: Expr, other: Expr
+) -> Expr:
+    """`value` after all steps.  `channel` is that of lane 0, `padded` a table's length, `other` what is added."""
     for step in steps:
         name, *words = step.split()
         if name == "clip":

@@ -1,4 +1,4 @@
-"""Integer programs on a CPU: every instruction becomes a kernel call on packed bytes or 32-bit words, bit for bit equal.
+"""Integer programs on a CPU: every instruction becomes a kernel call on packed bytes or 32-bit words, bit for bit.
 
 A convolution or a dense layer takes in what follows it (requantise, clip, addition) as long as nobody else reads the
 sum.  Maps whose interval is within 0 .. 255 are packed bytes; all others are 32-bit words.
@@ -97,7 +97,15 @@ class _Lowering:
         return Map(self.images, kind.channels, height, width, packed)
 
     def _call(
-        self, name: str, label: str, key: str, make: Any, operands: list[Any], shape: tuple[int, ...], dtype: str, **cost: Any
+        self,
+        name: str,
+        label: str,
+        key: str,
+        make: Any,
+        operands: list[Any],
+        shape: tuple[int, ...],
+        dtype: str,
+        **cost: Any,
     ) -> Any:
         if key not in self.kernels:
             self.kernels[key] = self.builder.add_func(make(), f"{label}_{len(self.kernels)}")
@@ -118,7 +126,9 @@ class _Lowering:
             raise TargetError("the CPU target reads images as NCHW", "export the model with channels first")
         kind = self.program.types[step.name]
         if kind.scale.ndim or (kind.low != kind.low[0]).any() or (kind.high != kind.high[0]).any():
-            raise TargetError(f"input '{step.name}' has a scale or an interval of its own per channel", "use one for all")
+            raise TargetError(
+                f"input '{step.name}' has a scale or an interval of its own per channel", "use one for all"
+            )
         scale, low, high = float(kind.scale), int(kind.low[0]), int(kind.high[0])
         parameter = relax.Var(step.name, relax.TensorType(list(shape), "float32"))
 
@@ -230,7 +240,9 @@ class _Lowering:
             operand = self._copy(step.name, operand, place, source)
         pixels = self.program.types[step.name].shape
         size = (pixels[0], pixels[1]) if len(pixels) == 3 else (1, 1)
-        plan, why = self._plan(step.name, source, target, weight, geometry, size, lanewise, dot, combine, other is not None)
+        plan, why = self._plan(
+            step.name, source, target, weight, geometry, size, lanewise, dot, combine, other is not None
+        )
         added = self._map(other) if other is not None else None
         packed_added = added.packed if added is not None else False
         real = self._is_real(step.inputs[0])
@@ -243,7 +255,9 @@ class _Lowering:
         operands = [operand, *map(constant, constants), constant(plan.table), constant(tables)]
         operands += [self.values[other]] if other is not None else []
         macs = 0 if isinstance(step, (MaxPool, SumPool)) else int(weight.size) * size[0] * size[1] * self.images
-        label = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}[type(step)]
+        label = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}[
+            type(step)
+        ]
         density = float(np.count_nonzero(weight)) / max(1, weight.size)
         self.values[last.name] = self._call(
             step.name,
@@ -253,7 +267,15 @@ class _Lowering:
             operands,
             target.shape,
             "int32",
-            encoding="" if not macs else "depthwise" if lanewise else "tiles (bytes)" if dot else "tiles (float)" if real else "tiles (words)",
+            encoding=""
+            if not macs
+            else "depthwise"
+            if lanewise
+            else "tiles (bytes)"
+            if dot
+            else "tiles (float)"
+            if real
+            else "tiles (words)",
             density=density if macs else 1.0,
             macs=macs,
             macs_kept=plan.macs * (QUAD if dot else 1) if macs else 0,

@@ -51,7 +51,9 @@ def create(arguments: Mapping[str, str]) -> Machine:
     triple = arguments.get("mtriple", "")
     mcpu = arguments.get("mcpu", "generic" if triple else str(llvm.llvm_get_system_cpu()))
     mattr = tuple(filter(None, arguments.get("mattr", "").split("+")))
-    if mcpu != "generic" and mcpu not in {str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())}:
+    if mcpu != "generic" and mcpu not in {
+        str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())
+    }:
         raise TargetError(f"LLVM does not know the processor '{mcpu}' for '{triple or 'this machine'}'")
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}

@@ -40,7 +40,9 @@ def from_blocked(shape: tuple[int, ...], block: int, threads: int) -> Kernel:
     image, channel = T.floordiv(unit, integer(channels)), T.floormod(unit, integer(channels))
     plane = image * integer(blocks) + T.floordiv(channel, integer(block))
     value = get(x, plane * integer(pixels * block) + pixel * block + T.floormod(channel, integer(block)))
-    body = shared(unit, images * channels, threads, [loop(pixel, pixels, [put(y, value, unit * integer(pixels) + pixel)])])
+    body = shared(
+        unit, images * channels, threads, [loop(pixel, pixels, [put(y, value, unit * integer(pixels) + pixel)])]
+    )
     return function([source, target], [see_x, see_y, body])
 
 

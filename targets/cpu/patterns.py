@@ -77,7 +77,9 @@ class PatternsKernel(WideKernel):
                 binds.append(T.Bind(value, get(self.x, position + integer((column * rows + row) * width), spec.lanes)))
                 read[column, row] = value
         number = (block * integer(inputs) + channel) * integer(len(spec.taps))
-        each = [self._pattern(tile, pattern, number + integer(pattern), read, waiting) for pattern in range(len(spec.taps))]
+        each = [
+            self._pattern(tile, pattern, number + integer(pattern), read, waiting) for pattern in range(len(spec.taps))
+        ]
         return loop(block, blocks, [loop(channel, inputs, [*binds, *each])])
 
     def _pattern(
@@ -98,7 +100,7 @@ class PatternsKernel(WideKernel):
             weights.append(weight)
         for row in range(tile.rows):
             total = get(waiting, place + integer(row * lanes), lanes)
-            for weight, tap in zip(weights, taps):
+            for weight, tap in zip(weights, taps, strict=True):
                 y, x = divmod(tap, spec.kernel[1])
                 value = read.get((x, row * spec.strides[0] + y * spec.dilation[0]))
                 if value is not None:  # else it is padding

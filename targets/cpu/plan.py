@@ -95,8 +95,7 @@ class ConvSpec:
     def from_json(cls, text: str) -> ConvSpec:
         fields = json.loads(text)
         fields["shapes"] = tuple(
-            Shape(s["height"], s["width"], s["splits"], tuple(map(tuple, s["rects"])))
-            for s in fields["shapes"]
+            Shape(s["height"], s["width"], s["splits"], tuple(map(tuple, s["rects"]))) for s in fields["shapes"]
         )
         fields["source"] = View(**fields["source"])
         for name in ("stride", "vector_at"):
@@ -237,7 +236,7 @@ def plan_conv(
         lanewise=lanewise,
         shapes=tuple(
             Shape(h, w, splits(h * w, vectors, encoded.depth, accumulators), tuple(known))
-            for (h, w), known in zip(shapes, rects)
+            for (h, w), known in zip(shapes, rects, strict=True)
         ),
         taps=taps,
         tiles=len(cover),

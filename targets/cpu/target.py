@@ -53,9 +53,7 @@ class CpuTarget:
             LowerKernels(partial(self._kernel, options=options)),
         ]
 
-    def _kernel(
-        self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]], *, options: Options
-    ) -> Any:
+    def _kernel(self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]], *, options: Options) -> Any:
         lanes, threads = self.machine.lanes, options.threads
         if operator == "lhcc.tiles":
             return conv_kernel(ConvSpec.from_json(attrs["spec"]), len(shapes[0]), len(attrs["shape"]))

@@ -29,9 +29,7 @@ def flat(buffer: Expr, name: str, dtype: str = "float32") -> tuple[Expr, Stmt]:
     return view, T.DeclBuffer(view, data=T.buffer_data(buffer))
 
 
-def opaque(
-    buffer: Expr, position: Expr, zero: Expr, name: str, dtype: str = "float32"
-) -> tuple[Expr, list[Stmt]]:
+def opaque(buffer: Expr, position: Expr, zero: Expr, name: str, dtype: str = "float32") -> tuple[Expr, list[Stmt]]:
     """A view that starts at `position`, through a pointer of which LLVM knows nothing (`zero` is 0, but is read from
     memory): accesses then have a plain address and a constant offset.  With a base and an index a multiply-add of
     x86 that reads memory takes two issue slots instead of one, 5 to 15 % of the time of the innermost loops."""

@@ -1,4 +1,4 @@
-"""Convolutions whose lanes are neighbouring pixels, for weights that share no block: what their two forms have in common.
+"""Convolutions whose lanes are neighbouring pixels, for weights that share no block: what their two forms share.
 
 Planar maps hold neighbouring pixels together, but a tap one pixel to the side would read unaligned vectors, two cache
 lines each.  So the input is first *widened*: copied once per kernel column, shifted, strided and padded; every load
@@ -58,7 +58,7 @@ class WideSpec:
 
     @classmethod
     def from_json(cls, text: str) -> WideSpec:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
         fields["taps"] = tuple(map(tuple, fields["taps"]))
         return cls(**fields)
 
@@ -109,7 +109,7 @@ class WideSpec:
 
 
 def geometry(layer: ConvLayer) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Image and result as these kernels see them (a 1x1 convolution sees one row); None for layers they do not compute."""
+    """Image and result as these kernels see them (a 1x1 convolution sees one row); None for other layers."""
     if layer.transposed or layer.depthwise or layer.target == "rows":
         return None
     image, result = layer.image, layer.result
@@ -134,7 +134,7 @@ def widen(spec: WideSpec, source_shape: tuple[int, ...]) -> Any:
         for first in range(0, wide, spec.lanes):
             outputs = range(first, first + spec.lanes)
             reads = [out * spec.strides[1] + column * spec.dilation[1] - spec.padding[1] for out in outputs]
-            inside = [0 <= read < width and out < spec.result[3] for out, read in zip(outputs, reads)]
+            inside = [0 <= read < width and out < spec.result[3] for out, read in zip(outputs, reads, strict=True)]
             into = base_y + integer(first)
             blanks.append(put(y, const(0.0, spec.lanes), into, spec.lanes))
             if all(inside) and spec.strides[1] == 1:
@@ -208,8 +208,8 @@ class WideKernel:
         )
 
     def _finish(self, tile: TileClass, image: Expr, y: Expr, v: Expr, waiting: Expr, place: Expr) -> list[Stmt]:
-        """Epilogue and stores.  A row that ends within a vector may run into the rows of the tile that are written after
-        it; what would run beyond them is cut exactly."""
+        """Epilogue and stores.  A row that ends within a vector may run into the rows of the tile that are written
+        after it; what would run beyond them is cut exactly."""
         spec = self.spec
         lanes = spec.lanes
         _, outputs, height, width = spec.result

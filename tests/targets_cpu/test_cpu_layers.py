@@ -1,4 +1,4 @@
-"""Single random layers through the whole compiler, against PyTorch in float64: every kernel, odd sizes, every zero pattern.
+"""Single random layers through the whole compiler, against PyTorch in float64: odd sizes, every zero pattern.
 
 `python -m tests.targets_cpu.test_cpu_layers --seed 0 --count 500` runs more of them.
 """
@@ -50,7 +50,10 @@ def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def make_case(seed: int) -> Case:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    pick = lambda *options: options[int(rng.integers(len(options)))]  # noqa: E731
+
+    def pick(*options: Any) -> Any:
+        return options[int(rng.integers(len(options)))]
+
     inputs, outputs = int(rng.integers(1, 70)), int(rng.integers(1, 70))
     groups = 1
     kind = pick("plain", "plain", "plain", "grouped", "depthwise", "transposed", "linear")
