@@ -170,11 +170,13 @@ def compile_program(program: Program, options: FpgaOptions | None = None, folder
 
 
 def _sized(pipeline: Pipeline) -> Pipeline:
-    """FIFOs as deep as they ever fill when nothing holds the pipeline up: then no branch ever waits for the other."""
+    """FIFOs one deeper than they ever fill when nothing holds the pipeline up: then no branch waits for the other.
+
+    One deeper, because a full FIFO takes nothing in the cycle in which it gives."""
     if not any(isinstance(s, FifoStage) for s in pipeline.stages):
         return pipeline
     water = predict(pipeline, 3, endless=True).high_water
-    stages = [replace(s, depth=max(2, water[s.name])) if isinstance(s, FifoStage) else s for s in pipeline.stages]
+    stages = [replace(s, depth=max(2, water[s.name] + 1)) if isinstance(s, FifoStage) else s for s in pipeline.stages]
     return replace(pipeline, stages=tuple(stages))
 
 

