@@ -84,9 +84,12 @@ def summary(profile: Profile) -> str:
     kept = sum(layer.macs_kept for layer in profile.layers)
     total = profile.total_us
     spread = (profile.total_high_us - profile.total_low_us) / 2
-    difference = 100 * (profile.sum_us / total - 1)
+    accounted = profile.sum_us + profile.call_us
+    parts = (
+        f"sum of layers {profile.sum_us:.1f} us ({100 * (profile.sum_us / total - 1):+.1f} %), "
+        f"with {profile.call_us:.1f} us to call the model {accounted:.1f} us ({100 * (accounted / total - 1):+.1f} %)"
+    )
     plural = "s" * (profile.threads != 1)
-    parts = f"sum of layers {profile.sum_us:.1f} us ({difference:+.1f} %), {profile.call_us:.1f} us to call"
     text = [
         f"end to end {total:.1f} us (+- {spread:.1f}), {parts}",
         f"{quantity(kept)} of {quantity(macs)} multiply-adds are kept, {2 * kept / total / 1e3:.1f} GFLOP/s end to end",
@@ -95,7 +98,7 @@ def summary(profile: Profile) -> str:
     if profile.disturbed:
         text.append(f"{profile.disturbed} further repeats were interrupted by other processes and left out")
     if profile.peak:
-        text.append(f"measured peak of this machine: {profile.peak.gflops:.0f} GFLOP/s")
+        text.append(f"measured fp32 peak of this machine: {profile.peak.gflops:.0f} GFLOP/s")
     return "\n".join(text)
 
 

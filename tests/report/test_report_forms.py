@@ -71,7 +71,7 @@ def test_table(profile: Profile) -> None:
     lines = text.splitlines()
     assert lines[0].split()[:4] == ["layer", "op", "encoding", "density"]
     assert lines[2].startswith("conv<1>")
-    assert "end to end 62.0 us (+- 1.5), sum of layers 60.0 us (-3.2 %), 2.5 us to call" in text
+    assert "end to end 62.0 us (+- 1.5), sum of layers 60.0 us (-3.2 %), with 2.5 us to call the model 62.5 us" in text
     assert "1M of 4M multiply-adds are kept" in text
     assert "2 further repeats were interrupted" in text
 

@@ -122,3 +122,26 @@ def test_torch_in_torch_out(conv_executable: Any) -> None:
         conv_executable(tensor.double())
     with pytest.raises(InputError, match=r"is float32\[2, 3, 6, 6\]"):
         conv_executable(torch.cat([tensor, tensor]))
+
+
+LATE = """
+import lhcc.runtime.library
+lhcc.runtime.library.import_tvm()
+import torch
+import lhcc
+torch.manual_seed(0)
+module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU()).eval()
+x = torch.randn(1, 3, 8, 8)
+assert torch.allclose(lhcc.compile(module, inputs=(x,))(x), module(x), atol=1e-5)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_torch_may_be_imported_after_tvm_was_without_it() -> None:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    pytest.importorskip("torch")
+    subprocess.run([sys.executable, "-c", LATE], check=True, cwd=Path(__file__).parents[2])
