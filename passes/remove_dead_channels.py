@@ -33,16 +33,17 @@ class RemoveDeadChannels:
     def run(self, mod: tvm.IRModule, log: Log) -> tvm.IRModule:
         channels = Channels(mod)
         constants = ConstantChannels(mod).values
-        weights = {layer.var: _folded(layer, constants, channels, log) for layer in channels.layers}
-        changed = {var: new for var, new in weights.items() if new is not None}
-        whole = {layer.var: weights[layer.var] or (layer.weight, layer.bias) for layer in channels.layers}
-        alive = _alive(channels, whole)
+        folded = {layer.var: _folded(layer, constants[layer.source], log) for layer in channels.layers}
+        changed = {var: new for var, new in folded.items() if new is not None}
+        weights = {layer.var: layer.weight for layer in channels.layers}
+        weights |= {var: weight for var, (weight, _) in changed.items()}
+        alive = _alive(channels, weights)
         _explain(channels, constants, alive, log)
-        alive = _worthwhile(channels, whole, alive, log)
-        if alive[np.concatenate([*channels.ids.values()])].all() and not changed:
+        kept = _worthwhile(channels, weights, alive, log)
+        if kept.all() and not changed:
             return mod
-        everywhere = np.arange(channels.count)
-        takes = {var: channels.taken(var, everywhere, alive) for var in channels.ids}
+        in_place = np.arange(channels.count)
+        takes = {var: channels.taken(var, in_place, kept) for var in channels.ids}
         for layer in channels.layers:
             gone = len(layer.weight) - len(takes[layer.var])
             if gone:
@@ -50,9 +51,8 @@ class RemoveDeadChannels:
         return rebuild(mod, log, self.name, takes, changed)
 
 
-def _folded(layer: Layer, constants: dict[Any, Array], channels: Channels, log: Log) -> tuple[Array, Array] | None:
+def _folded(layer: Layer, source: Array, log: Log) -> tuple[Array, Array] | None:
     """Weight and bias that do not read constant inputs any more; None if there is nothing to fold."""
-    source = constants[layer.source]
     if layer.depthwise:
         return None
     constant = ~np.isnan(source) & reads(layer.weight).any(axis=0)
@@ -70,7 +70,7 @@ def _folded(layer: Layer, constants: dict[Any, Array], channels: Channels, log: 
     return weight, bias.astype(np.float32)
 
 
-def _alive(channels: Channels, weights: dict[Any, tuple[Array, Array]]) -> Mask:
+def _alive(channels: Channels, weights: dict[Any, Array]) -> Mask:
     """The classes that an output of the network depends on; every map keeps at least one channel."""
     alive = np.zeros(channels.count, bool)
     alive[list(channels.fixed)] = True
@@ -80,7 +80,7 @@ def _alive(channels: Channels, weights: dict[Any, tuple[Array, Array]]) -> Mask:
         for layer in reversed(channels.layers):
             if not layer.depthwise:
                 needed = alive[channels.ids[layer.var]]
-                alive[channels.ids[layer.source][reads(weights[layer.var][0][needed]).any(axis=0)]] = True
+                alive[channels.ids[layer.source][reads(weights[layer.var][needed]).any(axis=0)]] = True
         for ids in channels.ids.values():
             if not alive[ids].any():
                 alive[ids[0]] = True
@@ -106,10 +106,10 @@ def _explain(channels: Channels, constants: dict[Any, Array], alive: Mask, log: 
             log.add(layer.name, RemoveDeadChannels.name, text)
 
 
-def _worthwhile(channels: Channels, weights: dict[Any, tuple[Array, Array]], alive: Mask, log: Log) -> Mask:
+def _worthwhile(channels: Channels, weights: dict[Any, Array], alive: Mask, log: Log) -> Mask:
     """The classes that stay.  Removing one moves those behind it: where tiles of like zeros would no longer fit, only
     whole blocks go."""
-    chosen = np.ones(channels.count, bool)
+    chosen = np.ones(channels.count, bool)  # also classes that were united with others and are no class any more
     for segment in channels.segments():
         dead = segment[~alive[segment]]
         if not len(dead):
@@ -129,8 +129,8 @@ def _worthwhile(channels: Channels, weights: dict[Any, tuple[Array, Array]], ali
 
 def _in_blocks(segment: Ids, dead: Ids) -> Ids:
     """Of `dead` so many that whole blocks are left of a map that had them: a part of a block saves nothing."""
-    left = len(segment) - len(dead)
-    return dead[: len(dead) - -left % LANES] if len(segment) % LANES == 0 else dead
+    filling = (len(dead) - len(segment)) % LANES if len(segment) % LANES == 0 else 0
+    return dead[: len(dead) - filling]
 
 
 def _whole_blocks(segment: Ids, alive: Mask) -> Ids:
@@ -139,10 +139,9 @@ def _whole_blocks(segment: Ids, alive: Mask) -> Ids:
     return np.concatenate([segment[:0], *(block for block in blocks if len(block) == LANES and not alive[block].any())])
 
 
-def _cost(channels: Channels, layers: list[Layer], weights: dict[Any, tuple[Array, Array]], alive: Mask) -> float:
+def _cost(channels: Channels, layers: list[Layer], weights: dict[Any, Array], alive: Mask) -> float:
     cost = 0.0
     for layer in layers:
-        weight = weights[layer.var][0]
-        kept = weight[alive[channels.ids[layer.var]]][:, alive[channels.ids[layer.source]]]
-        cost += tile_cost(kept) * layer.pixels
+        made, read = alive[channels.ids[layer.var]], alive[channels.ids[layer.source]]
+        cost += tile_cost(weights[layer.var][made][:, read]) * layer.pixels
     return cost
