@@ -91,9 +91,7 @@ def activation(net: Netlist, values: Sequence[int], steps: Sequence[Instruction]
     return [_channel(net, a, channel, len(values), steps, rounded) for channel, a in enumerate(values)]
 
 
-def _channel(
-    net: Netlist, a: int, channel: int, channels: int, steps: Sequence[Instruction], rounded: bool
-) -> int:
+def _channel(net: Netlist, a: int, channel: int, channels: int, steps: Sequence[Instruction], rounded: bool) -> int:
     bounds: Bounds = (None, None)
     for step in steps:
         if isinstance(step, Clip):

@@ -26,9 +26,7 @@ class Area:
     memory_bits: int = 0
 
     def __add__(self, other: Area) -> Area:
-        return Area(
-            self.luts + other.luts, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits
-        )
+        return Area(self.luts + other.luts, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits)
 
     @property
     def block_memories(self) -> int:

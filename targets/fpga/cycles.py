@@ -1,11 +1,20 @@
-"""The cycle model: what every stage's control does in every clock cycle, without any data; equals the circuit exactly."""
+"""The cycle model: what each stage's control does in each clock cycle, without data; equals the circuit exactly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from lhcc.targets.fpga.folded_jobs import GAP
-from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, ArrayStage, FifoStage, JoinStage, Pipeline, Stage, WindowStage
+from lhcc.targets.fpga.stages import (
+    AccumulateStage,
+    AnyStage,
+    ArrayStage,
+    FifoStage,
+    JoinStage,
+    Pipeline,
+    Stage,
+    WindowStage,
+)
 
 
 class _Unit:
@@ -53,9 +62,7 @@ class _Window(_Pipe):
         self.pixels, self.lag, self.flush = g.height * g.width, g.lag, g.flush
         (sy, sx), (last_y, last_x) = g.stride, g.last
         self.complete = [
-            y % sy == 0 and x % sx == 0 and y <= last_y and x <= last_x
-            for y in range(g.height)
-            for x in range(g.width)
+            y % sy == 0 and x % sx == 0 and y <= last_y and x <= last_x for y in range(g.height) for x in range(g.width)
         ]
         self._restart()
 
@@ -138,7 +145,9 @@ class _Array(_Pipe):
     def __init__(self, stage: ArrayStage, inputs: list[int], output: int) -> None:
         super().__init__(inputs, output, GAP)
         self.words, self.blocks = stage.code.input_words, stage.code.input_blocks
-        readers = [k for k, j in enumerate(stage.folding.jobs) if any(s.tensor == stage.folding.input for s in j.sources)]
+        readers = [
+            k for k, j in enumerate(stage.folding.jobs) if any(s.tensor == stage.folding.input for s in j.sources)
+        ]
         self.from_input, self.release = set(readers), max(readers)
         self.lengths = [j.cycles for j in stage.folding.jobs]
         self.sends = _sends(stage)
@@ -183,7 +192,9 @@ class _Array(_Pipe):
 def _sends(stage: ArrayStage) -> set[int]:
     """At which issues of the last job a transfer leaves (the pipeline's length later)."""
     job = stage.folding.jobs[-1]
-    ends = [k for k, p in enumerate(job.pairs) if k + 1 == len(job.pairs) or job.pairs[k + 1].output_block != p.output_block]
+    ends = [
+        k for k, p in enumerate(job.pairs) if k + 1 == len(job.pairs) or job.pairs[k + 1].output_block != p.output_block
+    ]
     if not stage.output.lanes:
         ends = ends[-1:]
     step = 4 if job.pool else 1

@@ -95,11 +95,18 @@ class FpgaExecutable:
                 self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="lhcc-fpga-")
             folder = (self.folder or Path(self._temporary.name)) / ("traced" if vcd else "simulated")
             inputs = [PortShape(s.word) for s in self.pipeline.inputs]
-            self._built[vcd] = build(self.files, folder, inputs, [PortShape(s.word) for s in self.pipeline.outputs], vcd=vcd)
+            self._built[vcd] = build(
+                self.files, folder, inputs, [PortShape(s.word) for s in self.pipeline.outputs], vcd=vcd
+            )
         return self._built[vcd]
 
     def simulate(
-        self, *inputs: Ints, seed: int = 0, offer: int = 100, accept: int = 100, vcd: Path | None = None,
+        self,
+        *inputs: Ints,
+        seed: int = 0,
+        offer: int = 100,
+        accept: int = 100,
+        vcd: Path | None = None,
         window: tuple[int, int] = (0, 1 << 62),
     ) -> Run:
         """Integers through the circuit; `offer` and `accept` below 100 idle the ports at random, by `seed`."""
@@ -141,7 +148,9 @@ class FpgaExecutable:
         inputs = self._examples(x)
         words = [pack(a, s) for a, s in zip(inputs, self.pipeline.inputs, strict=True)]
         results = self.program.run(*inputs)
-        files |= write_testbench(self.pipeline, words, [pack(r, s) for r, s in zip(results, self.pipeline.outputs, strict=True)])
+        files |= write_testbench(
+            self.pipeline, words, [pack(r, s) for r, s in zip(results, self.pipeline.outputs, strict=True)]
+        )
         files["constraints.xdc"] = f"create_clock -period {self.options.period:.3f} [get_ports clk]\n"
         for name, text in files.items():
             (target / name).write_text(text)

@@ -103,8 +103,11 @@ def encode(folding: Folding) -> Code:
         constants = np.zeros(job.blocks * OUTPUTS, np.int64)
         constants[: len(job.bias)] = job.bias + half
         for row in constants.reshape(-1, OUTPUTS).tolist():
-            biases.append(_word([Field(str(k), accumulator, True) for k in range(OUTPUTS)],
-                                {str(k): v for k, v in enumerate(row)}))
+            biases.append(
+                _word(
+                    [Field(str(k), accumulator, True) for k in range(OUTPUTS)], {str(k): v for k, v in enumerate(row)}
+                )
+            )
         for k, pair in enumerate(job.pairs):
             source = types[pair.source.tensor]
             blocks, columns = _blocks(source.channels), source.shape[1] if len(source.shape) == 3 else 1
@@ -120,7 +123,8 @@ def encode(folding: Folding) -> Code:
             }))  # fmt: skip
             weights.append(_weights(pair.weights, folding.digits, shift_bits))
     return Code(
-        activation, signed, result_signed, accumulator, result, address, words, input_words, input_blocks, pixels, folding.digits,
+        activation, signed, result_signed, accumulator, result, address, words, input_words,
+        input_blocks, pixels, folding.digits,
         shift_bits, folding.largest_shift, job_fields, pass_fields, jobs, passes, weights, biases,
     )  # fmt: skip
 
@@ -159,7 +163,8 @@ def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dic
         "rows": walked[0] - 1, "columns": walked[1] - 1, "height": height, "width": columns,
         "stride": job.stride, "pool": int(job.pool), "step": u, "down": r - u, "next_square": u - r,
         "next_row": r - (walked[1] - 1) * u,
-        "out_step": _blocks(folding.types[job.output].channels), "from_input": int(from_input), "releases": int(from_input and not needed),
+        "out_step": _blocks(folding.types[job.output].channels), "from_input": int(from_input),
+        "releases": int(from_input and not needed),
         "to_output": int(last), "shift": job.shift,
         "low": -most - 1 if job.low is None else job.low, "high": most if job.high is None else job.high,
     }  # fmt: skip

@@ -136,7 +136,8 @@ class Folding:
     def _weights(self) -> list[int]:
         if not any(j.pairs for j in self.jobs):
             return []
-        return np.unique(np.concatenate([np.unique(p.weights) for j in self.jobs for p in j.pairs])).tolist()
+        values = np.concatenate([np.unique(p.weights) for j in self.jobs for p in j.pairs])
+        return [int(v) for v in np.unique(values)]
 
 
 def fold(program: Program) -> Folding:
@@ -276,9 +277,10 @@ class _Folder:
 def _dense(step: Conv, i: int, j: int) -> Ints:
     """The (in, out) matrix of one tap, groups spread out."""
     if step.groups == 1:
-        return step.weight[i, j]
+        tap: Ints = step.weight[i, j]
+        return tap
     per_group, outputs = step.weight.shape[2], step.weight.shape[3] // step.groups
-    matrix = np.zeros((per_group * step.groups, step.weight.shape[3]), np.int64)
+    matrix: Ints = np.zeros((per_group * step.groups, step.weight.shape[3]), np.int64)
     for g in range(step.groups):
         columns = slice(g * outputs, (g + 1) * outputs)
         matrix[g * per_group : (g + 1) * per_group, columns] = step.weight[i, j][:, columns]
@@ -313,4 +315,3 @@ def allocate(folding: Folding, blocks: dict[str, int]) -> tuple[dict[str, int], 
         alive.append((start, start + blocks[job.output], last_read.get(job.output, k)))
         size = max(size, start + blocks[job.output])
     return base, size
-

@@ -42,8 +42,10 @@ def write_array(name: str, code: Code, input_bits: int, input_channels: int, inp
     channel_bits = input_bits
     sign = f"in_data[i * {channel_bits} + {channel_bits - 1}]" if input_signed else "1'b0"
     fill = c.activation_bits - channel_bits
-    spread = f"{{{{{fill}{{{sign}}}}}, in_data[i * {channel_bits} +: {channel_bits}]}}" if fill else (
-        f"in_data[i * {channel_bits} +: {channel_bits}]"
+    spread = (
+        f"{{{{{fill}{{{sign}}}}}, in_data[i * {channel_bits} +: {channel_bits}]}}"
+        if fill
+        else (f"in_data[i * {channel_bits} +: {channel_bits}]")
     )
 
     def top(word: str) -> str:
@@ -200,7 +202,8 @@ module {name} (
     to6 <= to5;
   end
   always @(posedge clk) if (rst) {{issue1, issue2, issue3, issue4, issue5, issue6}} <= 0;
-    else if (go) {{issue1, issue2, issue3, issue4, issue5, issue6}} <= {{issue, issue1, issue2, issue3, issue4, issue5}};
+    else if (go) {{issue1, issue2, issue3, issue4, issue5, issue6}} <=
+      {{issue, issue1, issue2, issue3, issue4, issue5}};
 
   // ---- steps 2 to 6, one lane per output channel
   wire [{whole - 1}:0] operands = !inside1 ? 0 : image1 ? from_image : from_store;
@@ -290,13 +293,17 @@ def _output(c: Code, channels: int) -> str:
       if (write & to6) out_data <= pooled;
     end"""
     blocks = -(-channels // OUTPUTS)
-    lines = [f"  reg [{max(1, blocks.bit_length()) - 1}:0] block;",
-             "  always @(posedge clk) if (rst) begin out_valid <= 0; block <= 0; end",
-             "    else if (go) begin",
-             f"      out_valid <= write & to6 & block == {blocks - 1};",
-             f"      if (write & to6) block <= block == {blocks - 1} ? 0 : block + 1'b1;"]
+    lines = [
+        f"  reg [{max(1, blocks.bit_length()) - 1}:0] block;",
+        "  always @(posedge clk) if (rst) begin out_valid <= 0; block <= 0; end",
+        "    else if (go) begin",
+        f"      out_valid <= write & to6 & block == {blocks - 1};",
+        f"      if (write & to6) block <= block == {blocks - 1} ? 0 : block + 1'b1;",
+    ]
     for b in range(blocks):
         first, count = b * OUTPUTS, min(OUTPUTS, channels - b * OUTPUTS)
-        lines.append(f"      if (write & to6 & block == {b}) out_data[{first * c.result_bits} +: {count * c.result_bits}]"
-                     f" <= pooled[0 +: {count * c.result_bits}];")
+        lines.append(
+            f"      if (write & to6 & block == {b}) out_data[{first * c.result_bits} +: {count * c.result_bits}]"
+            f" <= pooled[0 +: {count * c.result_bits}];"
+        )
     return "\n".join([*lines, "    end"])

@@ -11,7 +11,7 @@ from lhcc.integer.core import Window
 from lhcc.targets.fpga.folded_code import encode
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS, Source, fold
 from lhcc.targets.fpga.netlist import Netlist
-from lhcc.targets.fpga.stages import AnyStage, ArrayStage, Geometry, Pipeline, Stream, Wire, WindowStage
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, Geometry, Pipeline, Stream, WindowStage, Wire
 from lhcc.targets.fpga.timing import schedule
 
 
@@ -70,6 +70,12 @@ def _gather(program: Program, conv: Conv, source: Stream, period: float) -> Wind
     gathered = replace(source.type, shape=(rows, columns, len(wires)), low=low[index], high=high[index])
     name = f"{conv.name}_window"
     return WindowStage(
-        name, (conv.name,), (source,), Stream(name, gathered), net, schedule(net, period), geometry=geometry, wires=wires
+        name,
+        (conv.name,),
+        (source,),
+        Stream(name, gathered),
+        net,
+        schedule(net, period),
+        geometry=geometry,
+        wires=wires,
     )
-

@@ -1,4 +1,4 @@
-"""A combinational function as a graph of small integer operations, each with its exact interval; widths follow from it."""
+"""A combinational function as a graph of small integer operations with exact intervals; widths follow from them."""
 
 from __future__ import annotations
 
@@ -206,7 +206,9 @@ class Netlist:
         node = self.nodes[k]
         if node.kind == "difference":
             return True
-        return node.kind == "sum" and not (self.nodes[node.args[0]].kind == "const" and self.nodes[node.args[0]].low == 0)
+        return node.kind == "sum" and not (
+            self.nodes[node.args[0]].kind == "const" and self.nodes[node.args[0]].low == 0
+        )
 
     def full_adder_bits(self) -> int:
         """Bits of all adders that really add: those below the higher shift pass through."""

@@ -1,4 +1,4 @@
-"""An integer program as a pipeline of unrolled stages: every layer one stage, with its elementwise successors inside."""
+"""An integer program as a pipeline of unrolled stages: one per layer, with its elementwise successors inside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from lhcc.targets.fpga.stages import (
     Geometry,
     JoinStage,
     Pipeline,
-    Stage,
     Stream,
     WindowStage,
     Wire,
@@ -117,8 +116,16 @@ class Placer:
         return geometry
 
     def _windowed(
-        self, step: Instruction, x: Stream, window: Window, net: Netlist, wires: Sequence[Wire], values: Sequence[int],
-        tail: Sequence[Instruction], rounded: bool, outside: int = 0,
+        self,
+        step: Instruction,
+        x: Stream,
+        window: Window,
+        net: Netlist,
+        wires: Sequence[Wire],
+        values: Sequence[int],
+        tail: Sequence[Instruction],
+        rounded: bool,
+        outside: int = 0,
     ) -> None:
         output, layers = self._finish(net, values, step, tail, rounded)
         geometry, plan = self._geometry(step.name, x, window), schedule(net, self.period)

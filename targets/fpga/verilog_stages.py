@@ -6,25 +6,35 @@ import re
 from collections.abc import Sequence
 
 from lhcc.targets.fpga.folded_verilog import write_array
-from lhcc.targets.fpga.stages import AccumulateStage, AnyStage, ArrayStage, FifoStage, JoinStage, Stage, Stream, WindowStage
+from lhcc.targets.fpga.stages import (
+    AccumulateStage,
+    AnyStage,
+    ArrayStage,
+    FifoStage,
+    JoinStage,
+    Stage,
+    Stream,
+    WindowStage,
+)
 from lhcc.targets.fpga.verilog_logic import LogicWriter, literal
 
 _RESERVED = frozenset(
-    """accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind bins
-    binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clk clocking cmos config const
-    constraint context continue cover covergroup coverpoint cross deassign default defparam design disable dist do edge
-    else end endcase endclass endfunction endmodule endtask enum event eventually expect export extends extern final
-    first_match for force foreach forever fork forkjoin function generate genvar global highz0 highz1 if iff ifnone
-    ignore_bins illegal_bins implements implies import incdir include initial inout input inside instance int integer
-    interconnect interface intersect join join_any join_none large let liblist library local localparam logic longint
-    macromodule matches medium modport module nand negedge nettype new nexttime nmos nor noshowcancelled not notif0 notif1
-    null or output package packed parameter pmos posedge primitive priority program property protected pull0 pull1 pulldown
-    pullup pure rand randc randcase randsequence rcmos real realtime ref reg reject_on release repeat restrict return rnmos
-    rpmos rst rtran s_always s_eventually s_nexttime s_until scalared sequence shortint shortreal showcancelled signed small
-    soft solve specify specparam static string strong strong0 strong1 struct super supply0 supply1 sync_accept_on table
-    tagged task this throughout time timeprecision timeunit tran tri tri0 tri1 triand trior trireg type typedef union unique
-    unsigned until untyped use uwire var vectored virtual void wait wand weak weak0 weak1 while wildcard wire with within wor
-    xnor xor""".split()
+    """accept_on alias always always_comb always_ff always_latch and assert assign assume automatic before begin bind
+    bins binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle checker class clk clocking cmos
+    config const constraint context continue cover covergroup coverpoint cross deassign default defparam
+    design disable dist do edge else end endcase endclass endfunction endmodule endtask enum event eventually
+    expect export extends extern final first_match for force foreach forever fork forkjoin function generate
+    genvar global highz0 highz1 if iff ifnone ignore_bins illegal_bins implements implies import incdir
+    include initial inout input inside instance int integer interconnect interface intersect join join_any
+    join_none large let liblist library local localparam logic longint macromodule matches medium modport
+    module nand negedge nettype new nexttime nmos nor noshowcancelled not notif0 notif1 null or output package
+    packed parameter pmos posedge primitive priority program property protected pull0 pull1 pulldown pullup
+    pure rand randc randcase randsequence rcmos real realtime ref reg reject_on release repeat restrict return
+    rnmos rpmos rst rtran s_always s_eventually s_nexttime s_until scalared sequence shortint shortreal
+    showcancelled signed small soft solve specify specparam static string strong strong0 strong1 struct super
+    supply0 supply1 sync_accept_on table tagged task this throughout time timeprecision timeunit tran tri tri0
+    tri1 triand trior trireg type typedef union unique unsigned until untyped use uwire var vectored virtual
+    void wait wand weak weak0 weak1 while wildcard wire with within wor xnor xor""".split()
 )
 """keywords of Verilog and SystemVerilog, and our own ports"""
 
@@ -80,8 +90,11 @@ def _head(stage: Stage) -> list[str]:
     ports = ["input wire clk", "input wire rst"]
     for k, s in enumerate(stage.inputs):
         suffix = str(k) if len(stage.inputs) > 1 else ""
-        ports += [f"input wire [{s.word - 1}:0] in{suffix}_data", f"input wire in{suffix}_valid",
-                  f"output wire in{suffix}_ready"]
+        ports += [
+            f"input wire [{s.word - 1}:0] in{suffix}_data",
+            f"input wire in{suffix}_valid",
+            f"output wire in{suffix}_ready",
+        ]
     ports += [f"output reg [{stage.output.word - 1}:0] out_data", "output wire out_valid", "input wire out_ready"]
     shapes = " and ".join("x".join(map(str, s.type.shape)) for s in stage.inputs)
     return [
@@ -232,7 +245,11 @@ def _control(stage: WindowStage) -> list[str]:
     reset += [f"fill <= {g.lag};"] if g.lag else []
     reset += ["draining <= 0; drained <= 0;"] if g.flush else []
     restart = "rst | (tick & done)" if g.flush else "rst"
-    lines += [f"  always @(posedge clk) if ({restart}) begin", *(f"    {r}" for r in reset), "  end else if (tick) begin"]
+    lines += [
+        f"  always @(posedge clk) if ({restart}) begin",
+        *(f"    {r}" for r in reset),
+        "  end else if (tick) begin",
+    ]
     lines += _count("x", "y", g.width, g.height, {}, "    ")
     named = {n: (s, b) for n, s, b in phases}
     if g.lag:
@@ -310,7 +327,11 @@ def _line(row: int, word: int, length: int, source: str) -> list[str]:
 
 
 def _registers(
-    stage: WindowStage, row: int, word: int, channels: list[int], used: dict[int, set[int]],
+    stage: WindowStage,
+    row: int,
+    word: int,
+    channels: list[int],
+    used: dict[int, set[int]],
     taps: dict[tuple[int, int], tuple[str, list[int]]],
 ) -> list[str]:
     """One row of the window: pixels enter at the right and move left; taps that leave the image read `outside`."""

@@ -13,7 +13,9 @@ from lhcc.integer.core import width
 from lhcc.integer.storage import to_parts
 
 
-def slow_conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray, stride: int, pad: int, dilation: int, groups: int) -> np.ndarray:
+def slow_conv(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray, stride: int, pad: int, dilation: int, groups: int
+) -> np.ndarray:
     """One image, by the definition: Python loops, one product at a time."""
     height, columns, _ = x.shape
     kh, kw, per_group, outputs = w.shape
@@ -39,14 +41,21 @@ def slow_conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray, stride: int, pad: 
 def test_convolution_equals_its_definition(seed: int) -> None:
     rng = np.random.default_rng(seed)
     groups = int(rng.choice([1, 1, 2, 3]))
-    per_group, k, stride, dilation = int(rng.integers(1, 3)), int(rng.choice([1, 2, 3])), int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    per_group, k, stride, dilation = (
+        int(rng.integers(1, 3)),
+        int(rng.choice([1, 2, 3])),
+        int(rng.integers(1, 3)),
+        int(rng.integers(1, 3)),
+    )
     pad = int(rng.integers(0, 2))
     shape = (int(rng.integers(5, 8)), int(rng.integers(5, 8)), groups * per_group)
     w, bias = rng.integers(-9, 10, (k, k, per_group, groups * 2)), rng.integers(-99, 99, groups * 2)
     b = Builder()
     x = b.input("x", shape, 8, 0, signed=True)
     p = (pad, pad, pad, pad)
-    program = b.build(b.conv("y", x, w, bias, stride=(stride, stride), padding=p, dilation=(dilation, dilation), groups=groups))
+    program = b.build(
+        b.conv("y", x, w, bias, stride=(stride, stride), padding=p, dilation=(dilation, dilation), groups=groups)
+    )
     image = rng.integers(-128, 128, (1, *shape))
     got = program.run(image)[0][0]
     assert (got == slow_conv(image[0], w, bias, stride, pad, dilation, groups)).all()
@@ -137,7 +146,9 @@ def test_storage(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     b = Builder()
     x = b.input("x", (4, 4, 2), 8, 3)
-    c = b.requantise("q", b.conv("c", x, rng.integers(-3, 4, (3, 3, 2, 5)), padding=(1, 1, 1, 1)), [1, 2, 3, 4, 5], 0, 200, scale=0.5)
+    c = b.requantise(
+        "q", b.conv("c", x, rng.integers(-3, 4, (3, 3, 2, 5)), padding=(1, 1, 1, 1)), [1, 2, 3, 4, 5], 0, 200, scale=0.5
+    )
     program = b.build(b.dense("d", b.flatten("f", b.max_pool("p", c, (2, 2))), np.ones((20, 3), int)))
     program.save(tmp_path / "p.npz")
     image = rng.integers(0, 256, (3, 4, 4, 2))
@@ -165,6 +176,8 @@ def test_mistakes_are_named() -> None:
         program.run(np.array([[256, 0, 0, 0]]))
 
 
-@pytest.mark.parametrize(("low", "high", "bits"), [(0, 0, 1), (0, 255, 8), (0, 256, 9), (-1, 0, 1), (-128, 127, 8), (-129, 0, 9), (-1, 1, 2)])
+@pytest.mark.parametrize(
+    ("low", "high", "bits"), [(0, 0, 1), (0, 255, 8), (0, 256, 9), (-1, 0, 1), (-128, 127, 8), (-129, 0, 9), (-1, 1, 2)]
+)
 def test_width(low: int, high: int, bits: int) -> None:
     assert width(low, high) == bits

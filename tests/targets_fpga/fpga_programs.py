@@ -72,7 +72,9 @@ def folded(seed: int) -> Program:
     rng = np.random.default_rng(seed)
     b = Builder()
     size = int(rng.integers(3, 7))
-    x = b.input("image", (size, size + int(rng.integers(2)), int(rng.choice([1, 3, 5]))), 8, 4, signed=bool(rng.integers(2)))
+    x = b.input(
+        "image", (size, size + int(rng.integers(2)), int(rng.choice([1, 3, 5]))), 8, 4, signed=bool(rng.integers(2))
+    )
     for k in range(2):
         channels, outputs = b.types[x].channels, int(rng.choice([16, 20, 40]))
         kernel = int(rng.choice([1, 3]))
@@ -91,5 +93,7 @@ def folded(seed: int) -> Program:
             y = b.requantise(f"j{k}", b.add(f"a{k}", b.requantise(f"z{k}", z, 2, -99, 99, scale=0.25), y), 1)
         x = y
     if rng.integers(2):
-        x = b.dense("head", b.flatten("flat", b.global_sum("sum", x)), rng.choice([1, -1, 2, 3], (b.types[x].channels, 10)))
+        x = b.dense(
+            "head", b.flatten("flat", b.global_sum("sum", x)), rng.choice([1, -1, 2, 3], (b.types[x].channels, 10))
+        )
     return b.build(x)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.targets_fpga.fpga_programs import folded, unrolled
 
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
 from lhcc.targets.fpga.packing import pack
 from lhcc.targets.fpga.stages import FifoStage
 from lhcc.targets.fpga.testbench import run_icarus
+from tests.targets_fpga.fpga_programs import folded, unrolled
 
 icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 verilator = pytest.mark.verilator
@@ -52,7 +52,9 @@ def in_verilator(exe: FpgaExecutable, seed: int, patterns: int) -> None:
 @icarus
 @pytest.mark.parametrize("seed", range(12))
 def test_unrolled_in_icarus(seed: int, tmp_path: Path) -> None:
-    exe = compile_program(unrolled(seed), FpgaOptions(reuse=1, clock=100 if seed % 2 else 300, adder_seconds=-1 if seed % 3 else 0))
+    exe = compile_program(
+        unrolled(seed), FpgaOptions(reuse=1, clock=100 if seed % 2 else 300, adder_seconds=-1 if seed % 3 else 0)
+    )
     offer, accept = ((100, 100), (60, 50))[seed % 2]
     assert in_icarus(exe, tmp_path, seed, offer, accept).startswith("PASS")
 
@@ -74,7 +76,9 @@ def test_unrolled_in_verilator(seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200, 340))
 def test_unrolled_in_both_simulators(seed: int, tmp_path: Path) -> None:
-    exe = compile_program(unrolled(seed), FpgaOptions(reuse=1, clock=100 if seed % 2 else 250, adder_seconds=-1 if seed % 2 else 0))
+    exe = compile_program(
+        unrolled(seed), FpgaOptions(reuse=1, clock=100 if seed % 2 else 250, adder_seconds=-1 if seed % 2 else 0)
+    )
     in_verilator(exe, seed, 10)
     assert in_icarus(exe, tmp_path, seed, 50, 70).startswith("PASS")
 
@@ -110,7 +114,9 @@ def test_a_padded_layer_takes_one_cycle_per_pixel(size: tuple[int, int]) -> None
     """Images follow each other without a gap, although the window is padded."""
     b = Builder()
     x = b.input("x", (*size, 2), 8, 0)
-    exe = compile_program(b.build(b.conv("c", x, np.ones((3, 3, 2, 2), int), padding=(1, 1, 1, 1))), FpgaOptions(reuse=1))
+    exe = compile_program(
+        b.build(b.conv("c", x, np.ones((3, 3, 2, 2), int), padding=(1, 1, 1, 1))), FpgaOptions(reuse=1)
+    )
     finished = exe.predict(5).finished
     assert np.diff(finished).tolist() == [size[0] * size[1]] * 4
 
