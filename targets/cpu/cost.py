@@ -42,8 +42,8 @@ def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Flo
     inside = divided.area > 0
     per_tile = ((form.depth * products + ENTRY) * inside) @ taps
     per_tile += form.blocks * (divided.pixels * form.vectors * STORE + divided.runs * RUN + TILE)
-    # every size of tile is code of its own, which has to come into the cache
-    total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes)
+    # every size of tile is code of its own, which has to come into the cache; every row of a tile is one more stream
+    total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes + 0.002 * divided.heights)
     return total
 
 

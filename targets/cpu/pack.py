@@ -163,6 +163,8 @@ class Problem:
     def _widths(self) -> list[int]:
         """Vectors per tile of outputs: whole blocks of the output's layout only."""
         least = self.machine.vectors()
+        if self.merged:  # steps are short: more pixels under one vector of weights are faster than the reverse
+            return [least]
         fits = self.layer.result[1] % (2 * least * self.machine.lanes) == 0 or self.layer.target == "rows"
         return [least, 2 * least] if fits and self.machine.registers == 32 else [least]
 
