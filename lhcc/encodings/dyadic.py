@@ -1,7 +1,7 @@
 """The *dyadic* encoding: every weight is scale[o] * n, n a small integer, so a layer needs only additions and shifts.
 
 Recognition is exact: a filter counts as dyadic only if one scale reproduces all its weights bit for bit after rounding
-to their type. Trained files store float(alpha * n); the alphas that round to a weight form an interval, and the alpha of
+to their type. Trained files store float(alpha * n); the alphas that round to a weight form an interval, and that of
 the filter must lie in all of them.
 """
 

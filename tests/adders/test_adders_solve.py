@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
 import time
@@ -113,6 +114,18 @@ def test_dyadic_fractions_are_exact() -> None:
     assert graph.computes(matrix)
     x = np.arange(18).reshape(2, 9)
     np.testing.assert_array_equal(graph(x), x @ matrix)
+
+
+def test_large_matrices_are_shared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    solver = importlib.import_module("lhcc.encodings.adders.solve")
+    matrix = np.random.default_rng(6).integers(-15, 16, (24, 20))
+    whole = solve(matrix, seconds=0, peers=False)
+    monkeypatch.setattr(solver, "_PAIRS", 2000)
+    for cap in (None, 9):
+        graph = solve(matrix, seconds=0, max_depth=cap, rounds=50, peers=False)
+        assert graph.computes(matrix)
+        assert graph.depth <= (cap or 99)
+        assert graph.adders < 1.3 * whole.adders
 
 
 @pytest.mark.parametrize("matrix", [np.zeros((3, 2), int), np.eye(4, dtype=int) * 8, -np.eye(3, dtype=int)])

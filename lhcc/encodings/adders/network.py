@@ -47,6 +47,34 @@ class SumNetwork:
     def adders(self) -> int:
         return sum(max(len(terms) - 1, 0) for terms in self.sums)
 
+    @property
+    def pairs(self) -> int:
+        """Pairs of terms within sums: what a search over this network has to count."""
+        return sum(len(terms) * (len(terms) - 1) // 2 for terms in self.sums)
+
+    @classmethod
+    def joined(cls, parts: list[SumNetwork]) -> SumNetwork:
+        """Networks over consecutive inputs with the same outputs, added up: the rows of their matrices stacked."""
+        inputs, outputs = sum(part.inputs for part in parts), parts[0].outputs
+        sums: list[list[Term]] = [[] for _ in range(outputs)]
+        first = 0
+        for part in parts:
+            inner = inputs + len(sums)
+            moved: list[list[Term]] = []
+            for terms in part.sums:
+                renamed = []
+                for src, shift, neg in terms:
+                    if src < part.inputs:
+                        renamed.append((first + src, shift, neg))
+                    else:
+                        renamed.append((inner + src - part.inputs, shift, neg))
+                moved.append(renamed)
+            sums.extend(moved)
+            for o in range(outputs):
+                sums[o].append((inner + o, 0, 0))
+            first += part.inputs
+        return cls(inputs, outputs, sums)
+
     def order(self) -> list[int]:
         """Indices of the sums, each after the sums that it reads."""
         done: set[int] = set()

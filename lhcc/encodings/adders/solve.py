@@ -25,6 +25,8 @@ _DEEPEST = 48
 _PHASES = 8
 _WIDEST = 60
 _WEIGHT_BITS = 32
+_PAIRS = 20_000_000
+"""A search counts the pairs of terms within sums, at some 60 bytes for each that differs."""
 
 
 class AdderError(LhccError):
@@ -132,11 +134,25 @@ def solve(
 def _first(best: _Best, whole: NDArray[np.int64], cap: int, peer_seconds: float) -> SumNetwork:
     """Greedy sharing both ways round, and a peer's network if there is one; the best that fits the cap."""
     greedy = Options(rounds=0, cap=cap)
-    best.offer(_search(best.network, greedy))
-    best.offer(_search(SumNetwork.from_matrix(whole.T), Options(rounds=0)).transposed())
+    if best.network.pairs <= _PAIRS:
+        best.offer(_search(best.network, greedy))
+    turned = SumNetwork.from_matrix(whole.T)
+    if turned.pairs <= _PAIRS:
+        best.offer(_search(turned, Options(rounds=0)).transposed())
+    elif best.network.pairs > _PAIRS and len(whole) > 1:
+        best.offer(_in_parts(whole, cap))
     for network in peer.networks(whole, cap, peer_seconds):
         best.offer(_search(network, greedy))
     return best.network
+
+
+def _in_parts(whole: NDArray[np.int64], cap: int) -> SumNetwork:
+    """A matrix too large to count all pairs of: its halves are shared by themselves and then added up."""
+    parts = []
+    for half in np.array_split(whole, 2):
+        part = _Best(SumNetwork.from_matrix(half), max(cap - 1, 0))
+        parts.append(_first(part, half, max(cap - 1, 0), 0.0))
+    return SumNetwork.joined(parts)
 
 
 def _anneal(best: _Best, current: SumNetwork, cap: int, seed: int, rounds: int | None, seconds: float) -> None:
@@ -154,7 +170,10 @@ def _anneal(best: _Best, current: SumNetwork, cap: int, seed: int, rounds: int |
             cap=0 if turned else cap,
             accept=_accept(temperature),
         )
-        found = _search(current.transposed() if turned else current, options)
+        start = current.transposed() if turned else current
+        if start.pairs > _PAIRS:
+            continue
+        found = _search(start, options)
         found = found.transposed() if turned else found
         if best.offer(found):
             current = found
