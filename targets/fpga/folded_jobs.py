@@ -162,8 +162,20 @@ class _Folder:
         for name, target in self.alias.items():
             types[name] = types[target]
         for job in self.jobs:
+            self._check(job)
             job.pair()
         return Folding(tuple(self.jobs), self.program.inputs[0].name, types)
+
+    def _check(self, job: Job) -> None:
+        """One job reads one memory with one step from pixel to pixel."""
+        tensors = {s.tensor for s in job.sources}
+        if len({t == self.program.inputs[0].name for t in tensors}) > 1:
+            raise TargetError(
+                f"'{job.name}' joins the input with a later layer, not on the folded array", "use reuse=1"
+            )
+        if len({-(-self.program.types[t].channels // INPUTS) for t in tensors}) > 1:
+            message = f"'{job.name}' joins tensors of different numbers of {INPUTS}-channel blocks"
+            raise TargetError(message, "use reuse=1")
 
     def _real(self, name: str) -> str:
         while name in self.alias:
@@ -185,10 +197,32 @@ class _Folder:
             inputs = self.program.types[self._real(step.inputs[0])].channels
             sources = [Source(self._real(step.inputs[0]), 0, 0, np.zeros((inputs, len(bias)), np.int64))]
         job = Job(step.name, [step.name], step.name, sources, bias, rows, columns, stride)
+        if isinstance(step, Add):
+            self._merge(job, step)
         if isinstance(step, Clip | Requantise):
             self._absorb(job, step)
         self._tail(job, step)
         self.jobs.append(job)
+
+    def _merge(self, job: Job, step: Add) -> None:
+        """A residual joins the sums of the layer before it: that layer's unrounded result is never stored."""
+        for k, (name, shift) in enumerate(zip(step.inputs, step.shifts, strict=True)):
+            before = next((j for j in self.jobs if j.output == self._real(name)), None)
+            if before is None or before.shift or before.pool or before.stride != 1 or before.name == step.name:
+                continue
+            other = self._real(step.inputs[1 - k])
+            alone = len(self.program.users[before.output]) == 1 and name != step.inputs[1 - k]
+            same = [self.program.types[t].shape for t in (*(s.tensor for s in before.sources), before.output)]
+            blocks = {-(-shape[-1] // INPUTS) for shape in same}
+            mixed = {t == self.program.inputs[0].name for t in (other, *(s.tensor for s in before.sources))}
+            plain = before.low is None and before.high is None and before.output not in self.program.outputs
+            if not (alone and plain and len(blocks) == len(mixed) == 1 and len({s[:-1] for s in same}) == 1):
+                continue
+            job.sources = [replace(s, matrix=s.matrix << shift) for s in before.sources] + [job.sources[1 - k]]
+            job.bias = before.bias << shift
+            job.layers = [*before.layers, *job.layers]
+            self.jobs.remove(before)
+            return
 
     def _tail(self, job: Job, step: Instruction) -> None:
         """Lets the job do what follows it, as far as its one shift, one pair of limits and one pooling reach."""

@@ -131,7 +131,8 @@ def _macs(program: Program, name: str) -> tuple[int, int]:
 def _jobs(program: Program, stage: ArrayStage, cost: Area) -> list[FpgaLayer]:
     found = []
     for job in stage.folding.jobs:
-        macs, kept = _macs(program, job.name)
+        counts = [_macs(program, name) for name in job.layers]
+        macs, kept = sum(m for m, _ in counts), sum(k for _, k in counts)
         issued = len(job.pairs) * job.pixels * INPUTS * OUTPUTS
         found.append(
             FpgaLayer(
