@@ -7,7 +7,7 @@ costs only itself.
 A peer is any command that speaks this protocol: it prints one JSON line `{"ready": 1, "version": ...}` or
 `{"error": ...}`, then answers `run SECONDS` by `{"t": [seconds of each inference]}` and `out` by `{"out": [values]}`;
 `quit` or the end of its input ends it.  Other lines are ignored.  With the times it may send `waiting`, the share of
-the slice that its threads stood ready without a CPU: above a few percent, medians flatter whoever runs briefly.
+the slice that a working thread stood ready without a CPU: above a few percent, medians flatter whoever runs briefly.
 """
 
 from __future__ import annotations

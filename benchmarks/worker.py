@@ -47,10 +47,9 @@ def main() -> None:
     for line in sys.stdin:
         command, *arguments = line.split() or ["quit"]
         if command == "run":
-            waited = _waited_s()
-            begin = time.perf_counter()
+            before, begin = _thread_times(), time.perf_counter()
             times = _timed(loaded.run, float(arguments[0]))
-            say(t=times, waiting=(_waited_s() - waited) / (time.perf_counter() - begin))
+            say(t=times, waiting=_waiting(before, _thread_times(), time.perf_counter() - begin))
         elif command == "out":
             say(out=output)
         else:
@@ -76,13 +75,24 @@ def _timed(run: Callable[[], object], seconds: float) -> list[float]:
     return times
 
 
-def _waited_s() -> float:
-    """How long the threads of this process stood ready without getting a CPU, by the kernel's account (Linux)."""
-    waited = 0
+def _thread_times() -> dict[str, tuple[float, float]]:
+    """Seconds on a CPU and seconds ready without one, by the kernel's account, for every thread (Linux)."""
+    found = {}
     for file in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):
-            waited += int(file.read_text().split()[1])
-    return waited / 1e9
+        with contextlib.suppress(OSError, ValueError):
+            on_cpu, ready, _ = file.read_text().split()
+            found[file.parent.name] = int(on_cpu) / 1e9, int(ready) / 1e9
+    return found
+
+
+def _waiting(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]], wall_s: float) -> float:
+    """The largest share of the time that a thread which did some of the work stood ready without a CPU."""
+    largest = 0.0
+    for thread, (on_cpu, ready) in after.items():
+        earlier = before.get(thread, (0.0, 0.0))
+        if on_cpu - earlier[0] > 0.1 * wall_s:
+            largest = max(largest, (ready - earlier[1]) / wall_s)
+    return largest
 
 
 def _die_with_parent() -> None:

@@ -159,3 +159,12 @@ def test_a_real_runtime_on_a_small_layer_and_on_no_file(tmp_path: Path) -> None:
     results = measure([known, unknown], Plan(rounds=2, slice_s=0.01, cpus=choose_cpus(1)))
     assert results[0].usable and results[0].iterations >= 2
     assert results[1].error is not None and "absent.onnx" in results[1].error
+
+
+def test_waiting_counts_threads_that_work_and_no_idle_helpers() -> None:
+    from benchmarks.worker import _waiting
+
+    before = {"main": (5.0, 1.0), "helper": (0.0, 0.0)}
+    after = {"main": (5.6, 1.3), "helper": (0.01, 0.99), "new": (0.5, 0.1)}
+    assert _waiting(before, after, wall_s=1.0) == pytest.approx(0.3)
+    assert _waiting(before, before, wall_s=1.0) == 0

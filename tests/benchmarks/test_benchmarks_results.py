@@ -169,7 +169,7 @@ def test_break_even_is_where_the_curve_falls_to_one() -> None:
 
 def test_curve_is_drawn_and_redrawn_the_same(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    curve = Curve("3x3", [0.1, 0.5, 1.0], [8.0, 1.9, 0.98], [7.0, None, 0.9])
+    curve = Curve("3x3", [0.1, 0.5, 0.9, 1.0], [8.0, 1.9, 0.98, 1.0], [7.0, None, 0.9, 0.9])
     pictures = []
     for name in ("a.svg", "b.svg"):
         draw([curve, curve], tmp_path / name, "One layer")
