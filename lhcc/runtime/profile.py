@@ -8,6 +8,7 @@ without any clock inside, take turns with the replays.
 from __future__ import annotations
 
 import math
+import random
 import resource
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +135,7 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
             sampler.measure()
     started = perf_counter_ns()
     while len(samplers[0].all) < (repeats or MAX_REPEATS):
-        for sampler in samplers:
+        for sampler in random.sample(samplers, len(samplers)):  # what runs before it matters to each
             sampler.take()
         seconds = (perf_counter_ns() - started) / 1e9
         enough = min(len(sampler.clean) for sampler in samplers) >= MIN_REPEATS
