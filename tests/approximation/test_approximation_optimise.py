@@ -73,7 +73,7 @@ def milp_shift(weights: np.ndarray, chosen: DyadicSet) -> float:
     rows[-1, m * n * k :] = 1
     right = np.r_[np.zeros(m * n), 1]
     found = milp(
-        costs / max(costs.max(), 1e-30),
+        np.minimum(costs * 1e4 / (weights @ weights), 1e5),  # HiGHS stops at an absolute gap of 1e-6
         integrality=np.ones(len(costs)),
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(rows, right, right),
@@ -180,11 +180,11 @@ def test_zero_kernels_stay_zero_even_if_the_set_has_no_zero() -> None:
 
 @pytest.mark.slow
 def test_alexnet_sized_work_is_done_in_time() -> None:
-    """233,760 convolution kernels in under 60 s on one core; with the 1,048,576 6x6 kernels of fc6, under 5 minutes."""
+    """233,760 convolution kernels in under 60 s of one core; with the 1,048,576 6x6 kernels of fc6, under 5 minutes."""
     rng = np.random.default_rng(0)
-    start = time.monotonic()
+    start = time.process_time()
     for count, n in ((192, 121), (64 * 192, 25), (384 * 192 + 256 * 384 + 256 * 256, 9)):
         best_free(rng.normal(size=(count, n)), named_set("half"))
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     best_free(rng.normal(size=(1_048_576, 36)), named_set("half"))
-    assert time.monotonic() - start < 300
+    assert time.process_time() - start < 300
