@@ -1,5 +1,7 @@
 """Speed-up over dense against density, for a 3x3 and a 1x1 layer with learned kernel shapes: a table and a picture.
 
+Four layers stand in a row, as in a network: converting the input and the output then weighs as little as it does there.
+
 `python -m benchmarks.density_curve [--plot docs/density.svg] [--threads 1] [--json FILE]`
 """
 
@@ -14,11 +16,12 @@ import numpy as np
 
 from benchmarks import masks
 from benchmarks.measure import runtime_peer
-from benchmarks.models import CACHE, LayerShape, layer, write
+from benchmarks.models import CACHE, LayerShape, stack, write
 from benchmarks.results import speed_up
 from benchmarks.session import Session, parser
 
 LAYERS = {"3x3": LayerShape(256, 256, 3, 14), "1x1": LayerShape(512, 512, 1, 14)}
+IN_A_ROW = 4
 DENSITIES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 QUICK = (0.1, 0.5, 1.0)
 NEVER_SLOWER_THAN = 0.97
@@ -94,11 +97,12 @@ def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
 
 
 def _file(shape: LayerShape, density: float) -> Path:
-    path = CACHE / f"layer-{shape}-lhc{density:g}.onnx"
+    path = CACHE / f"stack{IN_A_ROW}-{shape}-lhc{density:g}.onnx"
     if path.exists():
         return path
-    mask = masks.lhc(np.random.default_rng(0), shape.weight_shape, density) if density < 1 else None
-    return write(layer(shape, mask), path)
+    rng = np.random.default_rng(0)
+    drawn = [masks.lhc(rng, shape.weight_shape, density) if density < 1 else None for _ in range(IN_A_ROW)]
+    return write(stack(shape, drawn), path)
 
 
 def _curve(session: Session, name: str, shape: LayerShape, threads: int) -> Curve:
@@ -108,7 +112,9 @@ def _curve(session: Session, name: str, shape: LayerShape, threads: int) -> Curv
     for density in densities:
         file = _file(shape, density)
         peers += [runtime_peer(r, file, threads, name=f"{r} {density:g}") for r in ("onnxruntime", "lhcc")]
-    case = session.measure(f"{name}, {shape}, by density", peers, threads, layer=name, densities=densities)
+    case = session.measure(
+        f"{name}, {shape}, four in a row, by density", peers, threads, layer=name, densities=densities
+    )
     ours = [case.result(f"lhcc {density:g}") for density in densities]
     theirs = [case.result(f"onnxruntime {density:g}") for density in densities]
     curve = Curve(
@@ -136,7 +142,7 @@ def main() -> int:
     curves = [_curve(session, name, shape, threads) for name, shape in LAYERS.items()]
     if args.plot is not None:
         cpu = session.report.origin["machine"]["cpu"]
-        draw(curves, args.plot, f"One layer, batch 1, fp32, {threads} thread{'s' if threads > 1 else ''}, {cpu}")
+        draw(curves, args.plot, f"Layers in a row, batch 1, fp32, {threads} thread{'s' if threads > 1 else ''}, {cpu}")
     return session.finish()
 
 
