@@ -49,6 +49,15 @@ def reshape(value: Value, shape: Ints) -> Value:
     return value.reshape(shape) if isinstance(value, np.ndarray) else relax.op.reshape(value, list(shape))
 
 
+def tile(data: Value, repeats: Ints) -> Any:
+    """The data repeated along each of its axes."""
+    shape = shape_of(data)
+    apart = [n for size in shape for n in (1, size)]
+    spread = [n for pair in zip(repeats, shape, strict=True) for n in pair]
+    joined = [r * n for r, n in zip(repeats, shape, strict=True)]
+    return relax.op.reshape(relax.op.broadcast_to(relax.op.reshape(expr(data), apart), spread), joined)
+
+
 def per_channel(value: Value, rank: int) -> Value:
     """A vector over the channels, shaped to broadcast over (N, C, spatial...)."""
     return reshape(value, [1, -1] + [1] * (rank - 2))

@@ -30,10 +30,10 @@ SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
 NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
               "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
               "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
-# TVM converts these, and then cannot compile what it made.
-NOT_COMPILED = {"MaxUnpool"}
+# TVM converts these, and then cannot compile what it made, or computes something else.
+NOT_COMPILED = {"MaxUnpool", "RoiAlign"}
 # Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
-DEFINED = {"Attention", "AffineGrid", "RMSNormalization"}
+DEFINED = {"Attention", "AffineGrid", "RMSNormalization", "LayerNormalization"}
 Scope = dict[str, Any]
 
 
@@ -65,6 +65,8 @@ class GraphImporter:
         try:
             if value is None and not self.unsupported:
                 raise NotImplementedError("this output of its operator is not computed")
+            if isinstance(value, np.ndarray) and not value.size:
+                raise NotImplementedError("it has no elements")
             return self._expr(value)
         except NotImplementedError as error:
             return self.unsupported.note("an output", name, str(error))

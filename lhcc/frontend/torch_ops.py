@@ -163,3 +163,12 @@ def pixel_shuffle(node: Any, importer: Any) -> Any:
     return relax.op.reshape(
         relax.op.permute_dims(split, [0, 1, 4, 2, 5, 3]), [n, c // factor**2, h * factor, w * factor]
     )
+
+
+@converter("repeat.default")
+def repeat(node: Any, importer: Any) -> Any:
+    data, repeats = arguments(node, importer)
+    shape = layers.shape_of(data)
+    if len(repeats) != len(shape):
+        data = importer.block_builder.emit(relax.op.reshape(data, [1] * (len(repeats) - len(shape)) + list(shape)))
+    return layers.tile(data, repeats)

@@ -263,5 +263,7 @@ def _part(step: Step, x: Tensor) -> nn.Module | None:
     if step.kind == "gate":
         return _Branches([nn.Conv2d(c, c, 1)], lambda x, parts: x * torch.sigmoid(F.adaptive_avg_pool2d(parts[0], 1)))
     if step.kind == "split":
+        if c < 2:
+            return None
         return _Apply(lambda x: torch.cat(torch.split(x, [x.shape[1] // 2, x.shape[1] - x.shape[1] // 2], 1)[::-1], 1))
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, how["channels"]))

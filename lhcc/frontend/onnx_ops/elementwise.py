@@ -64,3 +64,32 @@ def bit_shift(node: Node) -> Any:
     safe = relax.op.where(inside, by, relax.const(0, dtype))
     shift = relax.op.left_shift if left else relax.op.right_shift
     return relax.op.where(inside, shift(data, safe), rest)
+
+
+@converter("Pow")
+def power(node: Node) -> Any:
+    """The result has the type of the base; powers of integers are computed in float64."""
+    dtype = node.dtype()
+    wide = dtype if dtype.startswith("float") else "float64"
+    operands = [node.expr(i) if node.dtype(i) == wide else relax.op.astype(node.expr(i), wide) for i in (0, 1)]
+    out = relax.op.power(*operands)
+    return out if wide == dtype else relax.op.astype(out, dtype)
+
+
+@converter("Mod")
+def modulo(node: Node) -> Any:
+    """With fmod the sign is that of the dividend, else that of the divisor."""
+    truncated = bool(node.attr("fmod", 0))
+    if node.dtype().startswith("float") and not truncated:
+        raise NotImplementedError("the remainder of floats with the sign of the divisor")
+    return (relax.op.mod if truncated else relax.op.floor_mod)(node.expr(0), node.expr(1))
+
+
+@converter("IsInf")
+def is_infinite(node: Node) -> Any:
+    negative, positive = bool(node.attr("detect_negative", 1)), bool(node.attr("detect_positive", 1))
+    if negative and positive:
+        return relax.op.isinf(node.expr(0))
+    if not negative and not positive:
+        return np.zeros(node.shape(), bool)
+    return relax.op.equal(node.expr(0), scalar(node, -np.inf if negative else np.inf))

@@ -91,7 +91,7 @@ def expand(node: Node) -> Any:
 
 @converter("Tile")
 def tile(node: Node) -> Any:
-    return relax.op.tile(node.expr(0), [int(n) for n in node.constant(1)])  # type: ignore[union-attr]
+    return layers.tile(node.value(0), [int(n) for n in node.required(1)])
 
 
 @converter("Concat")
@@ -203,5 +203,6 @@ def depth_to_space(node: Node) -> Any:
 def space_to_depth(node: Node) -> Any:
     n, c, h, w = node.shape()
     s = node.attr("blocksize")
-    moved = relax.op.permute_dims(relax.op.reshape(node.expr(0), [n, c, h // s, s, w // s, s]), [0, 3, 5, 1, 2, 4])
+    order = [0, 3, 5, 1, 2, 4] if node.attr("mode", "DCR") == "DCR" else [0, 1, 3, 5, 2, 4]
+    moved = relax.op.permute_dims(relax.op.reshape(node.expr(0), [n, c, h // s, s, w // s, s]), order)
     return relax.op.reshape(moved, [n, c * s**2, h // s, w // s])
