@@ -14,6 +14,7 @@ from tvm import relax
 from lhcc.ir.log import LayerRecord, Log, Reason
 from lhcc.passes.fold_affine import FoldAffine
 from lhcc.passes.fold_constants import FoldConstants
+from lhcc.passes.fold_padding import FoldPadding
 from lhcc.passes.fuse_epilogue import FuseEpilogue
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.lower_pooling import LowerPooling
@@ -42,6 +43,7 @@ def graph_passes() -> list[Pass]:
     return [
         FoldConstants(),
         LowerToDialect(),
+        FoldPadding(),
         LowerPooling(),
         FoldAffine(),
         RecogniseActivations(),

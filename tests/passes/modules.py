@@ -59,7 +59,12 @@ def normal(*shape: int, seed: int = 0) -> Array:
 
 
 def conv(
-    x: Expr, weight: Array, bias: Array | None = None, residual: Sequence[Expr] = (), where: str = "before", **attrs: Any
+    x: Expr,
+    weight: Array,
+    bias: Array | None = None,
+    residual: Sequence[Expr] = (),
+    where: str = "before",
+    **attrs: Any,
 ) -> Expr:
     """A dialect convolution; strides, padding, dilation are those given, or 1, 0, 1; `where` the residual is added."""
     whole: dict[str, Any] = {
@@ -153,7 +158,7 @@ class RandomGraph:
     def module(self, steps: int) -> tvm.IRModule:
         makers: list[Maker] = [
             _conv, _conv, _conv, _depthwise, _grouped, _transposed, _activation, _activation, _affine, _affine, _join,
-            _join, _concat, _max_pool, _average_pool, _gate, _resize,
+            _join, _concat, _max_pool, _average_pool, _gate, _resize, _border,
         ]  # fmt: skip
         while self.count < steps:
             self.emit(makers[int(self.rng.integers(len(makers)))](self))
@@ -340,3 +345,8 @@ def _resize(g: RandomGraph) -> Expr | None:
         x, relax.ShapeExpr([2 * height, 2 * width]), layout="NCHW", method="nearest_neighbor",
         coordinate_transformation_mode="asymmetric", rounding_method="floor",
     )  # fmt: skip
+
+
+def _border(g: RandomGraph) -> Expr:
+    x = g.pick()
+    return relax.op.nn.pad(x, (0, 0, 0, 0, *(g.integer(0, 2) for _ in range(4))))
