@@ -83,15 +83,18 @@ def rounding(steps: Sequence[Instruction], channels: int) -> list[int]:
     return [0] * channels
 
 
-def activation(net: Netlist, values: Sequence[int], steps: Sequence[Instruction], rounded: bool = False) -> list[int]:
+def activation(
+    net: Netlist, values: Sequence[int], steps: Sequence[Instruction], carried: Sequence[int] | None = None
+) -> list[int]:
     """The elementwise instructions that follow a layer, one node per channel.
 
     Clips move behind the shift of a requantisation (neither ever falls, so the order is free): they see fewer bits
-    there.  `rounded` says that the values already carry the `rounding` of the steps."""
-    return [_channel(net, a, channel, len(values), steps, rounded) for channel, a in enumerate(values)]
+    there.  `carried` is the `rounding` of the steps where the values already contain it."""
+    halves = carried or [0] * len(values)
+    return [_channel(net, a, channel, len(values), steps, halves[channel]) for channel, a in enumerate(values)]
 
 
-def _channel(net: Netlist, a: int, channel: int, channels: int, steps: Sequence[Instruction], rounded: bool) -> int:
+def _channel(net: Netlist, a: int, channel: int, channels: int, steps: Sequence[Instruction], carried: int) -> int:
     bounds: Bounds = (None, None)
     for step in steps:
         if isinstance(step, Clip):
@@ -100,9 +103,8 @@ def _channel(net: Netlist, a: int, channel: int, channels: int, steps: Sequence[
             shift = int(np.broadcast_to(step.shift, (channels,))[channel])
             multiplier = int(np.broadcast_to(step.multiplier, (channels,))[channel])
             half = 1 << shift - 1 if shift > 0 else 0
-            already = half if rounded and multiplier == 1 else 0
-            rounded = False
-            a = net.shift(scale_up(net, a, multiplier << max(-shift, 0), half - already), max(shift, 0))
+            a = net.shift(scale_up(net, a, multiplier << max(-shift, 0), half - carried), max(shift, 0))
+            carried = 0
             low, high = (None if b is None else requantised(b, shift, multiplier) for b in bounds)
             bounds = meet((low, high), (step.low, step.high))
         elif isinstance(step, Piecewise):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lhcc.errors import TargetError
+from lhcc.errors import ArtifactError, TargetError
 from lhcc.integer import Program
 from lhcc.integer.core import Ints
+from lhcc.integer.storage import from_parts, to_parts
 from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matrix
 from lhcc.targets.fpga.cost import DEVICES, Area, area, unrolled_estimate
 from lhcc.targets.fpga.cycles import Timing, predict
@@ -156,6 +159,14 @@ class FpgaExecutable:
             (target / name).write_text(text)
         return target
 
+    def save(self, path: str | Path) -> None:
+        """The integer program and the options in one file; loading it places the design again, the same way."""
+        text, arrays = to_parts(self.program)
+        options = json.dumps(asdict(self.options))
+        entries = {**arrays, "program": _text(text), "fpga": _text(options)}
+        with open(path, "wb") as stream:
+            np.savez_compressed(stream, **entries)  # type: ignore[arg-type]
+
     def _examples(self, x: Any) -> Sequence[Ints]:
         if x is not None:
             return self.program.quantise(np.asarray(x))
@@ -176,6 +187,22 @@ def compile_program(program: Program, options: FpgaOptions | None = None, folder
     executable = FpgaExecutable(program, pipeline, chosen, folder)
     _check(executable)
     return executable
+
+
+def load(path: str | Path) -> FpgaExecutable:
+    """What `FpgaExecutable.save` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            entries = {key: stored[key] for key in stored.files}
+        options = FpgaOptions(**json.loads(entries.pop("fpga").tobytes()))
+        program = from_parts(entries.pop("program").tobytes().decode(), entries)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"'{path}' is no design for the FPGA simulation: {error}") from error
+    return compile_program(program, options)
+
+
+def _text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
 def _sized(pipeline: Pipeline) -> Pipeline:

@@ -99,9 +99,14 @@ class Placer:
         return tail
 
     def _finish(
-        self, net: Netlist, values: Sequence[int], step: Instruction, tail: Sequence[Instruction], rounded: bool
+        self,
+        net: Netlist,
+        values: Sequence[int],
+        step: Instruction,
+        tail: Sequence[Instruction],
+        carried: Sequence[int] | None,
     ) -> tuple[Stream, tuple[str, ...]]:
-        net.outputs = activation(net, values, tail, rounded)
+        net.outputs = activation(net, values, tail, carried)
         name = (tail[-1] if tail else step).name
         self.streams[name] = Stream(name, self.program.types[name])
         return self.streams[name], (step.name, *(t.name for t in tail))
@@ -124,10 +129,10 @@ class Placer:
         wires: Sequence[Wire],
         values: Sequence[int],
         tail: Sequence[Instruction],
-        rounded: bool,
+        carried: Sequence[int] | None,
         outside: int = 0,
     ) -> None:
-        output, layers = self._finish(net, values, step, tail, rounded)
+        output, layers = self._finish(net, values, step, tail, carried)
         geometry, plan = self._geometry(step.name, x, window), schedule(net, self.period)
         stage = WindowStage(
             step.name, layers, (x,), output, net, plan, geometry=geometry, wires=tuple(wires), outside=outside
@@ -151,7 +156,7 @@ class Placer:
                     found = a if found is None else net.max(found, a)
             assert found is not None
             best.append(found)
-        self._windowed(step, x, step.window, net, wires, best, self._tail(step), False, outside)
+        self._windowed(step, x, step.window, net, wires, best, self._tail(step), None, outside)
 
     def _linear(
         self, step: Instruction, x: Stream, window: Window, weight: np.ndarray, groups: int, bias: np.ndarray
@@ -174,7 +179,7 @@ class Placer:
             start = g * outputs
             constants = [int(bias[start + o]) + half[start + o] for o in range(outputs)]
             sums += self.multiply(net, inputs, matrix, constants)
-        self._windowed(step, x, window, net, wires, sums, tail, True)
+        self._windowed(step, x, window, net, wires, sums, tail, half)
 
     @staticmethod
     def _interval(x: TensorType, channel: int, padded: bool) -> tuple[int, int]:
@@ -192,7 +197,7 @@ class Placer:
             return
         net, tail, total = Netlist(), self._tail(step), self.program.types[step.name]
         sums = [net.input(c, int(total.low[c]), int(total.high[c])) for c in range(total.channels)]
-        output, layers = self._finish(net, sums, step, tail, False)
+        output, layers = self._finish(net, sums, step, tail, None)
         self.stages.append(AccumulateStage(step.name, layers, (x,), output, net, schedule(net, self.period)))
 
     def _join(self, step: Add | Concat, sources: Sequence[Stream]) -> None:
@@ -209,7 +214,7 @@ class Placer:
             pairs = zip(*nodes, strict=True)
             values = [net.value(net.sum(Term(a, step.shifts[0]), Term(b, step.shifts[1]))) for a, b in pairs]
         queued = tuple(self._queue(step.name, k, s) for k, s in enumerate(sources))
-        output, layers = self._finish(net, values, step, tail, False)
+        output, layers = self._finish(net, values, step, tail, None)
         self.stages.append(JoinStage(step.name, layers, queued, output, net, schedule(net, self.period)))
 
     def _queue(self, name: str, index: int, source: Stream) -> Stream:
@@ -222,7 +227,7 @@ class Placer:
         inputs = [net.input(c, int(x.type.low[c]), int(x.type.high[c])) for c in range(x.type.channels)]
         wires = [Wire(0, 0, c) for c in range(x.type.channels)]
         values = activation(net, inputs, [step])
-        self._windowed(step, x, Window((1, 1)), net, wires, values, tail, False)
+        self._windowed(step, x, Window((1, 1)), net, wires, values, tail, None)
 
 
 def place(program: Program, period: float, multiply: Multiply) -> Pipeline:

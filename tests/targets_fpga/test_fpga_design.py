@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lhcc.errors import TargetError, ToolMissing
+from lhcc.errors import ArtifactError, TargetError, ToolMissing
 from lhcc.integer import Builder, Program
-from lhcc.targets.fpga import FpgaOptions, compile_program
+from lhcc.targets.fpga import FpgaOptions, compile_program, load
 from lhcc.targets.fpga.folded_jobs import GAP, fold
 from lhcc.targets.fpga.stages import ArrayStage, WindowStage
 from lhcc.targets.fpga.verilog_stages import identifier, ranges
@@ -65,6 +65,29 @@ def test_profile_and_export(tmp_path: Path) -> None:
     folder = exe.export(tmp_path / "design")
     names = {p.name for p in folder.iterdir()}
     assert {"lhcc_top.v", "testbench.v", "Makefile", "synth.ys", "constraints.xdc", "array_weights.mem"} <= names
+
+
+def test_saved_designs_are_placed_the_same_way(tmp_path: Path) -> None:
+    exe = compile_program(masked(6), FpgaOptions(reuse="folded", clock=150))
+    exe.save(tmp_path / "design.lhcc")
+    again = load(tmp_path / "design.lhcc")
+    assert again.options == exe.options and again.files == exe.files
+    (tmp_path / "bad.lhcc").write_bytes(b"PK\3\4 nonsense")
+    with pytest.raises(ArtifactError):
+        load(tmp_path / "bad.lhcc")
+
+
+def test_the_array_refuses_what_it_cannot_join() -> None:
+    b = Builder()
+    x = b.input("x", (4, 4, 16), 8, 0)
+    y = b.requantise("y", b.conv("c", x, np.ones((1, 1, 16, 16), int)), 4, 0, 255)
+    with pytest.raises(TargetError, match="joins the input"):
+        compile_program(b.build(b.add("a", x, y)), FpgaOptions(reuse="folded"))
+    b = Builder()
+    y = b.requantise("y", b.conv("c", b.input("x", (4, 4, 16), 8, 0), np.ones((1, 1, 16, 16), int)), 4, 0, 255)
+    wide = b.requantise("w", b.conv("d", y, np.ones((1, 1, 16, 40), int)), 4, 0, 255, scale=16.0)
+    with pytest.raises(TargetError, match="different numbers"):
+        compile_program(b.build(b.concat("k", y, wide)), FpgaOptions(reuse="folded"))
 
 
 def test_verilator_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
