@@ -42,6 +42,8 @@ def quantise(
     """
     proto = model.exact_activations if isinstance(model, Approximated) else to_onnx(model, inputs)
     graph = Graph(proto)
+    if calibrate is None and isinstance(model, Approximated):
+        calibrate = model.calibration
     data = calibration.read_calibration(calibrate, proto)
     program = _Quantiser(graph, proto, data, bits, activation_error).program()
     program.check_width(accumulator_bits)

@@ -100,6 +100,24 @@ def test_sharing_pays_on_an_lhc_block() -> None:
         assert better.adders < 0.97 * greedy.adders
 
 
+def test_outputs_as_differences_of_others() -> None:
+    from lhcc.encodings.adders import AdderGraph
+    from lhcc.encodings.adders.differences import difference_network
+
+    rng = np.random.default_rng(9)
+    base = rng.integers(-60, 61, 12)
+    matrix = np.stack(
+        [base, 4 * base + np.eye(12, dtype=int)[3], -base, base * 2 - np.eye(12, dtype=int)[7] * 8], axis=1
+    )
+    network = difference_network(matrix)
+    assert network is not None
+    assert AdderGraph.from_network(network).computes(matrix)
+    assert network.adders <= sum(len(signed_digits(int(w))) for w in base) - 1 + 2
+    random = random_matrix(rng, 10)
+    if random.shape[1] > 1:
+        assert AdderGraph.from_network(difference_network(random) or network).computes(random)
+
+
 def test_the_time_budget_is_kept() -> None:
     matrix = np.random.default_rng(2).integers(-127, 128, (24, 12))
     native.library()

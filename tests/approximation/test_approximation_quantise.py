@@ -49,8 +49,8 @@ def test_more_bits_come_closer_to_the_float_model(kind: str, scale: Scale) -> No
 
 
 def test_power_of_two_models_need_no_multiplier() -> None:
-    answer = approximate(network(), set="half")
-    program = quantise(answer, images(2))
+    answer = approximate(network(), set="half", calibrate=images(2))
+    program = quantise(answer)
     for step in program.instructions:
         assert np.all(getattr(step, "multiplier", 1) == 1)
     assert "first" in program.proof()

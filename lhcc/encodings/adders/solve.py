@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lhcc.encodings.adders import native, peer
+from lhcc.encodings.adders.differences import difference_network
 from lhcc.encodings.adders.graph import AdderGraph
 from lhcc.encodings.adders.network import SumNetwork
 from lhcc.encodings.adders.search import Options, Search
@@ -23,6 +24,9 @@ from lhcc.errors import LhccError
 _UNLIMITED = 1 << 62
 _DEEPEST = 48
 _PHASES = 8
+_CHAINS = 4
+_SMALL = 250
+_FEW_ADDERS = 1000
 _WIDEST = 60
 _WEIGHT_BITS = 32
 _PAIRS = 20_000_000
@@ -122,28 +126,31 @@ def solve(
         cap = 0
     start = time.monotonic()
     best = _Best(plain, cap)
-    current = _first(best, whole, cap, seconds if peers else 0.0)
+    starts = _first(best, whole, cap, seconds if peers else 0.0)
     if seconds > 0 or rounds:
-        _anneal(best, current, cap, seed, rounds, seconds - (time.monotonic() - start))
+        _anneal(best, starts, cap, seed, rounds, seconds - (time.monotonic() - start))
     graph = AdderGraph.from_network(best.network, exponent)
     if not graph.computes(whole if exponent == 0 else np.ldexp(whole.astype(np.float64), exponent)):
         raise AssertionError("the adder graph does not compute its matrix: a bug in lhcc.encodings.adders")
     return graph
 
 
-def _first(best: _Best, whole: NDArray[np.int64], cap: int, peer_seconds: float) -> SumNetwork:
-    """Greedy sharing both ways round, and a peer's network if there is one; the best that fits the cap."""
-    greedy = Options(rounds=0, cap=cap)
-    if best.network.pairs <= _PAIRS:
-        best.offer(_search(best.network, greedy))
+def _first(best: _Best, whole: NDArray[np.int64], cap: int, peer_seconds: float) -> list[SumNetwork]:
+    """Greedy sharing both ways round, of digits and of differences, and a peer's network: what fits, best first."""
+    greedy, found, plain = Options(rounds=0, cap=cap), [best.network], best.network
+    if plain.pairs <= _PAIRS:
+        found.append(_search(plain, greedy))
     turned = SumNetwork.from_matrix(whole.T)
     if turned.pairs <= _PAIRS:
-        best.offer(_search(turned, Options(rounds=0)).transposed())
-    elif best.network.pairs > _PAIRS and len(whole) > 1:
-        best.offer(_in_parts(whole, cap))
-    for network in peer.networks(whole, cap, peer_seconds):
-        best.offer(_search(network, greedy))
-    return best.network
+        found.append(_search(turned, Options(rounds=0)).transposed())
+    elif plain.pairs > _PAIRS and len(whole) > 1:
+        found.append(_in_parts(whole, cap))
+    if plain.adders <= _FEW_ADDERS:
+        across, along = difference_network(whole), difference_network(whole.T)
+        found += [] if across is None else [_search(across, greedy)]
+        found += [] if along is None else [_search(along, Options(rounds=0)).transposed()]
+    found += [_search(network, greedy) for network in peer.networks(whole, cap, peer_seconds)]
+    return sorted((network for network in found if best.offer(network)), key=lambda network: network.adders)
 
 
 def _in_parts(whole: NDArray[np.int64], cap: int) -> SumNetwork:
@@ -151,21 +158,29 @@ def _in_parts(whole: NDArray[np.int64], cap: int) -> SumNetwork:
     parts = []
     for half in np.array_split(whole, 2):
         part = _Best(SumNetwork.from_matrix(half), max(cap - 1, 0))
-        parts.append(_first(part, half, max(cap - 1, 0), 0.0))
+        parts.append(_first(part, half, max(cap - 1, 0), 0.0)[0])
     return SumNetwork.joined(parts)
 
 
-def _anneal(best: _Best, current: SumNetwork, cap: int, seed: int, rounds: int | None, seconds: float) -> None:
-    """Phases of ruin and recreate, cooling, most of them the way round in which sums are short."""
+def _anneal(best: _Best, starts: list[SumNetwork], cap: int, seed: int, rounds: int | None, seconds: float) -> None:
+    """Phases of ruin and recreate, cooling, most of them the way round in which sums are short.
+
+    A small network is annealed from each of its starts by turns, since it soon has nothing more to gain from one.
+    """
     if seconds <= 0 and not rounds:
         return
-    tall = current.inputs > current.outputs
+    chains = starts[:_CHAINS] if starts[0].adders <= _SMALL else starts[:1]
+    tall = starts[0].inputs > starts[0].outputs
     end = time.monotonic() + seconds
-    for phase, temperature in enumerate(_temperatures(current.adders, seconds, _PHASES)):
-        turned = tall if phase % 4 < 3 else not tall
+    phases = _PHASES * len(chains)
+    temperatures = list(_temperatures(starts[0].adders, seconds, _PHASES))
+    for phase in range(phases):
+        chain, turn = phase % len(chains), phase // len(chains)
+        current, temperature = chains[chain], temperatures[turn]
+        turned = tall if turn % 4 < 3 else not tall
         options = Options(
-            rounds=-(-rounds // _PHASES) if rounds else _UNLIMITED,
-            seconds=0.0 if rounds else max((end - time.monotonic()) / (_PHASES - phase), 1e-3),
+            rounds=-(-rounds // phases) if rounds else _UNLIMITED,
+            seconds=0.0 if rounds else max((end - time.monotonic()) / (phases - phase), 1e-3),
             seed=(seed * 0x9E3779B97F4A7C15 + 88172645463325252 + phase) % (1 << 64) or 1,
             cap=0 if turned else cap,
             accept=_accept(temperature),
@@ -176,4 +191,4 @@ def _anneal(best: _Best, current: SumNetwork, cap: int, seed: int, rounds: int |
         found = _search(start, options)
         found = found.transposed() if turned else found
         if best.offer(found):
-            current = found
+            chains[chain] = found
