@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tvm
 from tvm import relax
 
+from lhcc.errors import LhccError
 from lhcc.ir.log import LayerRecord, Log, Reason
 from lhcc.passes.fold_affine import FoldAffine
 from lhcc.passes.fold_constants import FoldConstants
@@ -71,8 +72,10 @@ def lower(mod: tvm.IRModule, target: Target, options: Options) -> Lowered:
 
 def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
     """Runs the passes.  LHCC_DUMP=dir writes the IR after each; LHCC_VERIFY=1 checks its form, 2 also its numbers."""
-    folder, level = os.environ.get("LHCC_DUMP"), int(os.environ.get("LHCC_VERIFY", "0") or 0)
-    verifier = _verifier(mod, order) if level >= 2 else None
+    folder, level = os.environ.get("LHCC_DUMP"), os.environ.get("LHCC_VERIFY") or "0"
+    if level not in ("0", "1", "2"):
+        raise LhccError(f"LHCC_VERIFY={level} is not 0, 1 or 2", "1 checks the form of the IR, 2 also its numbers")
+    verifier = _verifier(mod, order) if level == "2" else None
     _dump(mod, folder, 0, "imported")
     for number, item in enumerate(order, 1):
         start = time.perf_counter()
@@ -83,7 +86,7 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
             raise
         log.seconds[item.name] = log.seconds.get(item.name, 0.0) + time.perf_counter() - start
         _dump(after, folder, number, item.name)
-        if level >= 1:
+        if level != "0":
             _well_formed(after, item.name)
         if verifier is not None:
             verifier.check(after, item.name)
@@ -93,8 +96,11 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
 
 def _dump(mod: tvm.IRModule, folder: str | None, number: int, name: str) -> None:
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(folder, f"{number:02d}_{name}.py").write_text(str(mod.script(show_meta=False)))
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, f"{number:02d}_{name}.py").write_text(str(mod.script(show_meta=False)))
+        except OSError as error:
+            raise LhccError(f"LHCC_DUMP: '{folder}' cannot be written: {error.strerror}") from error
 
 
 def _verifier(mod: tvm.IRModule, order: list[Pass]) -> Verifier:

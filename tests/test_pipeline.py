@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from lhcc import pipeline
+from lhcc.errors import LhccError
 from lhcc.ir.graph import Rewriter, calls, constant, op_name
 from lhcc.ir.log import Log
 from lhcc.ir.verify import NumbersChanged, Verifier
@@ -102,6 +103,17 @@ def test_verify_finds_malformed_ir(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Exception, match="cannot be assigned") as caught:
         pipeline.run(network(), [Torn()], Log())
     assert notes(caught.value) == ["the IR after pass torn is not well formed"]
+
+
+def test_mistakes_in_the_variables_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LHCC_VERIFY", "yes")
+    with pytest.raises(LhccError, match="LHCC_VERIFY=yes is not 0, 1 or 2"):
+        pipeline.run(network(), [], Log())
+    monkeypatch.setenv("LHCC_VERIFY", "")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LHCC_DUMP", str(tmp_path / "file"))
+    with pytest.raises(LhccError, match="LHCC_DUMP: '.*file' cannot be written: "):
+        pipeline.run(network(), [], Log())
 
 
 def test_an_error_in_a_pass_keeps_its_type_and_names_the_pass() -> None:
