@@ -124,6 +124,8 @@ class Netlist:
 
     def value(self, term: Term) -> int:
         """The node that holds the term itself: shift and sign applied."""
+        if term.shift < 0:  # a graph of shared sums may hold twice what is wanted: its low bits are zeros
+            return self.value(Term(self.shift(term.node, -term.shift), 0, term.sign))
         if term.sign > 0 and term.shift == 0:
             return term.node
         node = self.nodes[term.node]

@@ -143,3 +143,14 @@ def test_netlists_compute_the_layer(seed: int) -> None:
         values = [int(rng.integers(*(lambda lh: (lh[0], lh[1] + 1))(bounds[k]))) for k in range(len(a.wires))]
         assert a.logic.evaluate(values) == b.logic.evaluate(values)
         assert b.logic.adders() <= a.logic.adders()
+
+
+def test_a_shared_sum_may_be_halved() -> None:
+    from lhcc.targets.fpga.netlist import Netlist, Term
+
+    net = Netlist()
+    x, y = net.input(0, -9, 9), net.input(1, 0, 7)
+    double = net.sum(Term(net.sum(Term(x), Term(y)).node), net.sum(Term(x), Term(y, 0, -1)))  # 2 x
+    net.outputs = [net.value(Term(double.node, double.shift - 1)), net.value(Term(double.node, double.shift - 1, -1))]
+    for value in range(-9, 10):
+        assert net.evaluate([value, 3]) == [value, -value]
