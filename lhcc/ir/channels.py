@@ -159,7 +159,7 @@ class Channels:
             return self._concat(call)
         if source is None:
             return None
-        if operator in SAME_CHANNELS or (operator == "relax.image.resize2d" and call.attrs.layout == "NCHW"):
+        if operator in SAME_CHANNELS or _spatial(operator, call):
             return source
         return self._reshaped(call, source) if operator in RESHAPING else None
 
@@ -234,6 +234,13 @@ class Channels:
         rank[order] = np.arange(len(ids)) - np.searchsorted(ranked, ranked)
         source = order[np.searchsorted(ranked, place[ids]) + rank]
         return np.asarray(source if alive is None else source[alive[ids]])
+
+
+def _spatial(operator: str, call: Any) -> bool:
+    """Whether the operator works on the image only: resizing, a border."""
+    if operator == "relax.nn.pad":
+        return not any(plain(call.attrs.pad_width)[:4])
+    return operator == "relax.image.resize2d" and call.attrs.layout == "NCHW"
 
 
 def _values(expr: Any) -> Array:

@@ -35,6 +35,17 @@ def test_concat_and_flattening_line_up() -> None:
     assert channels.fixed[int(channels.ids[a][0])] == "'y' (relax.matmul) needs every channel in its place"
 
 
+def test_borders_and_resizing_keep_the_channels_apart() -> None:
+    g = Graph(x=(1, 3, 4, 4))
+    a = g("a", conv(g.x, normal(6, 3, 1, 1)))
+    around = g("around", relax.op.nn.pad(a, (0, 0, 0, 0, 1, 1, 1, 1)))
+    larger = g("larger", relax.op.image.resize2d(around, relax.ShapeExpr([12, 12]), layout="NCHW"))
+    more = g("more", relax.op.nn.pad(larger, (0, 0, 1, 0, 0, 0, 0, 0)))
+    channels = Channels(g.returns(more))
+    assert channels.ids[a].tolist() == channels.ids[around].tolist() == channels.ids[larger].tolist()
+    assert channels.fixed[int(channels.ids[a][0])] == "'more' (relax.nn.pad) needs every channel in its place"
+
+
 def test_segments_part_where_maps_do() -> None:
     g = Graph(x=(1, 3, 4, 4))
     a, b = g("a", conv(g.x, normal(4, 3, 1, 1))), g("b", conv(g.x, normal(2, 3, 1, 1)))
