@@ -50,7 +50,7 @@ def read_calibration(data: Any, model: Any) -> Calibration | None:
     elif isinstance(data, tuple):
         data, labels = data
     x = np.asarray(data, dtype=np.float32)
-    wanted = [d.dim_value for d in _input_of(model).type.tensor_type.shape.dim]
+    wanted = [d.dim_value for d in input_of(model).type.tensor_type.shape.dim]
     if x.ndim != len(wanted) or any(w and w != have for w, have in zip(wanted[1:], x.shape[1:], strict=True)):
         shown = ", ".join(["N", *(str(w or "?") for w in wanted[1:])])
         raise InputError(f"the calibration data has shape {x.shape}; the model takes ({shown})")
@@ -61,7 +61,7 @@ def read_calibration(data: Any, model: Any) -> Calibration | None:
     return Calibration(x, labels)
 
 
-def _input_of(model: Any) -> Any:
+def input_of(model: Any) -> Any:
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
@@ -71,7 +71,7 @@ def _input_of(model: Any) -> Any:
 
 def run(model: Any, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """All outputs for all samples; by ONNX Runtime where it is installed, else by ONNX's reference evaluator."""
-    source = _input_of(model)
+    source = input_of(model)
     batch = source.type.tensor_type.shape.dim[0].dim_value or _BATCH
     padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
     parts = [list(outputs) for outputs in _outputs(model, source.name, padded, batch)]

@@ -62,7 +62,8 @@ class Graph:
     def users(self, tensor: str) -> list[Any]:
         return [node for node in self.nodes if tensor in node.input]
 
-    def _only_user(self, tensor: str) -> Any | None:
+    def only_user(self, tensor: str) -> Any | None:
+        """The node that alone reads a tensor which is no output of the model."""
         users = self.users(tensor)
         return users[0] if len(users) == 1 and tensor not in self.outputs else None
 
@@ -89,7 +90,7 @@ class Graph:
             if reason is not None:
                 self.reasons.append((name, reason))
                 continue
-            last = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _attribute(node, "transB", 0))
+            last = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
             bias = node.input[2] if len(node.input) > 2 and node.input[2] in self.constants else None
             shape = self.shapes.get(node.output[0], [])
             spatial = shape[2:] if node.op_type.startswith("Conv") else shape[1:-1]
@@ -100,9 +101,9 @@ class Graph:
     def _refusal(self, node: Any) -> str | None:
         if node.input[1] not in self.constants:
             return "its weight is not a constant"
-        if node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
+        if node.op_type == "ConvTranspose" and attribute(node, "group", 1) != 1:
             return "grouped transposed convolutions are left alone"
-        if node.op_type == "Gemm" and (_attribute(node, "alpha", 1.0) != 1 or _attribute(node, "beta", 1.0) != 1):
+        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1):
             return "a Gemm with alpha or beta other than 1 is left alone"
         if node.op_type == "MatMul" and self.constants[node.input[1]].ndim != 2:
             return "only matrices are approximated in a MatMul"
@@ -153,7 +154,7 @@ class Graph:
                 )
                 continue
             gamma, beta, mean, variance = (self.constants[name].astype(np.float64) for name in norm.input[1:5])
-            gain = gamma / np.sqrt(variance + _attribute(norm, "epsilon", 1e-5))
+            gain = gamma / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
             weight = self.constants[conv.input[1]].astype(np.float64)
             had = conv.input[2] if len(conv.input) > 2 and conv.input[2] else None
             bias = self.constants[had].astype(np.float64) if had else np.zeros(len(gain))
@@ -168,7 +169,7 @@ class Graph:
             self.nodes.remove(norm)
 
     def _sole(self, conv: Any, norm: Any) -> bool:
-        return self._only_user(conv.output[0]) is norm
+        return self.only_user(conv.output[0]) is norm
 
     # --- pools and activations
 
@@ -178,12 +179,12 @@ class Graph:
             shape = self.shapes.get(node.input[0], []) if node.input else []
             if node.op_type not in ("GlobalAveragePool", "AveragePool") or len(shape) != 4:
                 continue
-            window = shape[2:] if node.op_type == "GlobalAveragePool" else list(_attribute(node, "kernel_shape", []))
+            window = shape[2:] if node.op_type == "GlobalAveragePool" else list(attribute(node, "kernel_shape", []))
             area = math.prod(window)
             if area < 1 or area & (area - 1) == 0:
                 continue
-            padded = any(_attribute(node, "pads", [0])) and not _attribute(node, "count_include_pad", 0)
-            if padded or _attribute(node, "ceil_mode", 0):
+            padded = any(attribute(node, "pads", [0])) and not attribute(node, "count_include_pad", 0)
+            if padded or attribute(node, "ceil_mode", 0):
                 self.reasons.append((node.name, "an average over a changing number of pixels keeps its coefficient"))
                 continue
             new = float(coefficient(1 / area))
@@ -195,7 +196,7 @@ class Graph:
         name = self.new_constant(f"{node.output[0]}_coefficient", weight)
         attributes: dict[str, Any] = {"kernel_shape": window, "group": channels}
         for key in ("strides", "pads", "auto_pad"):
-            value = _attribute(node, key, None)
+            value = attribute(node, key, None)
             if value is not None and node.op_type == "AveragePool":
                 attributes[key] = value
         conv = helper.make_node("Conv", [node.input[0], name], list(node.output), name=node.name, **attributes)
@@ -205,7 +206,7 @@ class Graph:
         """Replaces smooth activations by clips, shifts and additions: (node, function, what it became)."""
         made: dict[str, PiecewiseLinear] = {}
         for node in list(self.nodes):
-            kind = self._activation(node)
+            kind = self.activation(node)
             if kind is None:
                 continue
             function, source = kind
@@ -213,9 +214,10 @@ class Graph:
             self._substitute(node, self._lines(line, source, node.output[0]))
             yield node.name, function, line
 
-    def _activation(self, node: Any) -> tuple[str, str] | None:
+    def activation(self, node: Any) -> tuple[str, str] | None:
+        """(function, its input) if the node is a smooth activation, or the Mul that ends one."""
         if node.op_type in _SMOOTH:
-            reader = self._only_user(node.output[0])
+            reader = self.only_user(node.output[0])
             if (
                 node.op_type == "Sigmoid"
                 and reader is not None
@@ -224,7 +226,7 @@ class Graph:
             ):
                 return None  # half of a silu; its Mul comes later
             return _SMOOTH[node.op_type], node.input[0]
-        if node.op_type == "HardSigmoid" and abs(_attribute(node, "alpha", 0.2) - 1 / 6) < 1e-6:
+        if node.op_type == "HardSigmoid" and abs(attribute(node, "alpha", 0.2) - 1 / 6) < 1e-6:
             return "hardsigmoid", node.input[0]
         if node.op_type == "Mul":
             for gate, x in (node.input, reversed(node.input)):
@@ -293,8 +295,9 @@ def _copy(node: Any) -> Any:
     return copy
 
 
-def _attribute(node: Any, name: str, default: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
+def attribute(node: Any, name: str, default: Any) -> Any:
+    """The value of a node's attribute, or what it is by default."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return helper.get_attribute_value(entry)
     return default

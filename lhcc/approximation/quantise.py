@@ -14,7 +14,7 @@ from lhcc.approximation import calibrate as calibration
 from lhcc.approximation import quantised
 from lhcc.approximation.approximate import Approximated, to_onnx
 from lhcc.approximation.functions import piecewise_linear
-from lhcc.approximation.graph import Graph, _attribute
+from lhcc.approximation.graph import Graph, attribute
 from lhcc.approximation.quantised import Grid
 from lhcc.errors import UnsupportedOperator
 from lhcc.integer import Builder, Program
@@ -63,7 +63,7 @@ class _Quantiser:
         self.flattened: dict[str, tuple[int, ...]] = {}
         self.done: set[str] = set()
         self.seen = self._observe(data)
-        self.source = calibration._input_of(proto)
+        self.source = calibration.input_of(proto)
         self.handlers: dict[str, Callable[[Any], None]] = {
             "Conv": self.conv,
             "Gemm": self.dense,
@@ -193,13 +193,13 @@ class _Quantiser:
     def _finish(self, node: Any, x: str) -> None:
         """Takes in a ReLU that follows alone; rounds to `bits` unless the next step wants the full precision."""
         tensor, name, top = node.output[0], node.name or node.output[0], None
-        follower = self.graph._only_user(tensor)
+        follower = self.graph.only_user(tensor)
         if follower is not None and follower.op_type in ("Relu", "Clip") and self._is_relu(follower):
             x = self.builder.relu(self._free_name(follower.name or follower.output[0]), x)
             top = self._bounds(follower)[1]
             tensor = follower.output[0]
             self.done.add(tensor)
-            follower = self.graph._only_user(tensor)
+            follower = self.graph.only_user(tensor)
         if follower is not None and follower.op_type in ("QuantizeLinear", "Quant"):
             self.at[tensor] = x
         elif tensor in self.graph.outputs:
@@ -231,7 +231,7 @@ class _Quantiser:
         from lhcc.integer import Conv
 
         kind = self.builder.types[x]
-        strides, dilations = (_attribute(node, key, [1, 1]) for key in ("strides", "dilations"))
+        strides, dilations = (attribute(node, key, [1, 1]) for key in ("strides", "dilations"))
         scale = _merged(scale)
         step = Conv(
             self._free_name(node.name or node.output[0]),
@@ -242,14 +242,14 @@ class _Quantiser:
             (strides[0], strides[1]),
             self._padding(node, weight.shape[2:], strides, dilations, kind.shape),
             (dilations[0], dilations[1]),
-            _attribute(node, "group", 1),
+            attribute(node, "group", 1),
         )
         return self.builder.append(step)
 
     def _padding(
         self, node: Any, kernel: Any, strides: Any, dilations: Any, shape: tuple[int, ...]
     ) -> tuple[int, int, int, int]:
-        auto = _attribute(node, "auto_pad", b"NOTSET").decode()
+        auto = attribute(node, "auto_pad", b"NOTSET").decode()
         if auto in ("SAME_UPPER", "SAME_LOWER"):
             total = [
                 max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
@@ -257,7 +257,7 @@ class _Quantiser:
             ]
             first = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
             return first[0], first[1], total[0] - first[0], total[1] - first[1]
-        pads = _attribute(node, "pads", [0, 0, 0, 0])
+        pads = attribute(node, "pads", [0, 0, 0, 0])
         return pads[0], pads[1], pads[2], pads[3]
 
     def _bias(self, name: str, scale: NDArray[np.float64], outputs: int) -> NDArray[np.int64]:
@@ -269,7 +269,7 @@ class _Quantiser:
     def dense(self, node: Any) -> None:
         from lhcc.integer import Dense
 
-        axis = 0 if node.op_type == "Gemm" and _attribute(node, "transB", 0) else 1
+        axis = 0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1
         weight, scale = quantised.weight_of(self.graph, self.known, node.input[1], axis, node.name)
         x = self.at[node.input[0]]
         image = self.flattened.get(node.input[0])
@@ -339,7 +339,7 @@ class _Quantiser:
         self._finish(node, self.builder.add(name, a, b))
 
     def silu(self, node: Any) -> None:
-        found = self.graph._activation(node)
+        found = self.graph.activation(node)
         if found is None:
             raise UnsupportedOperator(
                 f"'{node.name}' multiplies two activations", "only x * sigmoid(x) has an integer form"
@@ -347,12 +347,12 @@ class _Quantiser:
         self._piecewise(node, found[0], found[1])
 
     def smooth(self, node: Any) -> None:
-        reader = self.graph._only_user(node.output[0])
+        reader = self.graph.only_user(node.output[0])
         if (
             reader is not None
             and reader.op_type == "Mul"
             and node.op_type == "Sigmoid"
-            and self.graph._activation(reader)
+            and self.graph.activation(reader)
         ):
             return
         self._piecewise(node, _SMOOTH[node.op_type], node.input[0])
@@ -388,20 +388,20 @@ class _Quantiser:
         self.at[node.output[0]] = self.builder.concat(self._free_name(node.name or node.output[0]), *aligned)
 
     def max_pool(self, node: Any) -> None:
-        if _attribute(node, "ceil_mode", 0) or any(d != 1 for d in _attribute(node, "dilations", [1])):
+        if attribute(node, "ceil_mode", 0) or any(d != 1 for d in attribute(node, "dilations", [1])):
             raise UnsupportedOperator(f"'{node.name}': max pooling with ceil_mode or dilations has no integer form")
         self.at[node.output[0]] = self.builder.max_pool(
             self._free_name(node.name), self.at[node.input[0]], *self._window(node)
         )
 
     def _window(self, node: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
-        kernel, strides = _attribute(node, "kernel_shape", [1, 1]), _attribute(node, "strides", [1, 1])
+        kernel, strides = attribute(node, "kernel_shape", [1, 1]), attribute(node, "strides", [1, 1])
         shape = self.builder.types[self.at[node.input[0]]].shape
         return (kernel[0], kernel[1]), (strides[0], strides[1]), self._padding(node, kernel, strides, [1, 1], shape)
 
     def average_pool(self, node: Any) -> None:
         kernel, stride, padding = self._window(node)
-        if any(padding) and not _attribute(node, "count_include_pad", 0):
+        if any(padding) and not attribute(node, "count_include_pad", 0):
             raise UnsupportedOperator(f"'{node.name}' averages over a changing number of pixels")
         summed = self.builder.sum_pool(self._free_name(node.name), self.at[node.input[0]], kernel, stride, padding)
         self._finish(node, summed)
@@ -410,11 +410,11 @@ class _Quantiser:
         x, name = self.at[node.input[0]], node.name or node.output[0]
         total = self.builder.global_sum(self._free_name(name), x)
         if node.op_type == "ReduceMean":
-            axes = _attribute(node, "axes", None) or self.graph.constants[node.input[1]].tolist()
+            axes = attribute(node, "axes", None) or self.graph.constants[node.input[1]].tolist()
             rank = len(self.builder.types[x].shape) + 1
             if sorted(a % rank for a in axes) != [2, 3]:
                 raise UnsupportedOperator(f"'{name}' averages over axes {axes}, not over the image")
-            if not _attribute(node, "keepdims", 1):
+            if not attribute(node, "keepdims", 1):
                 total = self.builder.flatten(self._free_name(f"{name}.flat"), total)
         self._finish(node, total)
 
@@ -424,7 +424,7 @@ class _Quantiser:
         if len(shape) == 1:
             return self.same(node)
         made = [0, 0] if node.op_type == "Flatten" else self.graph.shapes.get(node.output[0], [])
-        if len(made) != 2 or _attribute(node, "axis", 1) != 1:
+        if len(made) != 2 or attribute(node, "axis", 1) != 1:
             raise UnsupportedOperator(f"'{node.name}' reshapes an image to {made}, not to a vector")
         self.at[node.output[0]] = self.builder.flatten(self._free_name(node.name or node.output[0]), x)
         if shape[0] * shape[1] > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.approximation.graph import Graph, _attribute
+from lhcc.approximation.graph import Graph, attribute
 from lhcc.encodings import dyadic
 from lhcc.errors import ModelError, TargetError
 
@@ -52,7 +52,7 @@ def constants_of(graph: Graph) -> dict[str, Constant]:
         value = graph.constants[node.input[0]]
         if node.op_type == "DequantizeLinear":
             scale = graph.constants[node.input[1]].astype(np.float64)
-            axis = _attribute(node, "axis", 1) % max(value.ndim, 1) if value.ndim else 0
+            axis = attribute(node, "axis", 1) % max(value.ndim, 1) if value.ndim else 0
             zero = _zero_point(graph, node)
             integers = value.astype(np.int64) - _along(zero.astype(np.float64), axis, value.ndim).astype(np.int64)
             found[node.output[0]] = Constant(integers, scale.ravel(), axis)
@@ -89,7 +89,7 @@ def quant_grid(graph: Graph, node: Any) -> Grid:
     """The grid of a QONNX Quant node: bit width, sign and narrowness given."""
     scale, zero, width = (graph.constants[name].astype(np.float64) for name in node.input[1:4])
     bits = int(np.ravel(width)[0])
-    signed, narrow = _attribute(node, "signed", 1), _attribute(node, "narrow", 0)
+    signed, narrow = attribute(node, "signed", 1), attribute(node, "narrow", 0)
     low = -(1 << bits - 1) + int(narrow) if signed else 0
     high = (1 << bits - 1) - 1 if signed else (1 << bits) - 1 - int(narrow)
     shift = int(np.ravel(zero)[0])

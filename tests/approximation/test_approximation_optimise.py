@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from lhcc.approximation.graph import Graph
 from lhcc.approximation.optimise import best_free, best_shift
 from lhcc.approximation.sets import DyadicSet, named_set
 from lhcc.approximation.weights import candidate, nearest_power_of_two
 
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 SETS = ("ternary", "two", "half", "digits:2:3")
 
 
@@ -160,6 +164,23 @@ def test_two_digits_beat_the_nearest_power_of_two(name: str) -> None:
     filters = kernels(8 * 16, 5).reshape(8, 16, 9)
     rounded = ((filters - nearest_power_of_two(filters)) ** 2).sum()
     assert candidate(filters, named_set(name), "shift", "kernel", 8).error < rounded
+
+
+@pytest.mark.parametrize("network", ["vgg", "resnet_lhc_free"])
+def test_trained_layers_beat_rounding_to_powers_of_two(network: str) -> None:
+    """Two digits against the nearest power of two; in one set, the optimum against rounding by the largest weight."""
+    graph = Graph(onnx.load(DIGITS / f"{network}.onnx"))
+    for layer in graph.layers():
+        filters = graph.filters(layer)
+        rounded = float(((filters - nearest_power_of_two(filters)) ** 2).sum())
+        assert candidate(filters, named_set("digits:2:4"), "shift", "kernel", 8).error <= rounded
+        half = named_set("half")
+        kernels_ = filters.reshape(-1, filters.shape[2])
+        alpha = np.exp2(np.round(np.log2(np.maximum(np.abs(kernels_).max(axis=1, keepdims=True), 1e-9) / 2)))
+        levels = np.array(half.levels)
+        naive = levels[np.abs((kernels_ / alpha)[:, :, None] - levels).argmin(axis=2)] * alpha
+        assert best_shift(kernels_, half).error.sum() <= ((kernels_ - naive) ** 2).sum()
+        assert best_free(kernels_, half).error.sum() <= best_shift(kernels_, half).error.sum()
 
 
 def test_exponents_stay_within_the_weight_bits() -> None:
