@@ -46,6 +46,9 @@ class Space(Protocol):
     def tasks(self, mod: Any) -> list[Task]:
         """The workloads of an imported model."""
 
+    def generic_tasks(self, mod: Any) -> list[Task]:
+        """The same of the operators that have no kernel generator."""
+
     def tvm_target(self) -> Any:
         """What the kernels are compiled for."""
 

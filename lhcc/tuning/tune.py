@@ -46,7 +46,6 @@ class TuningReport:
     measured: int
     ended: str
     failures: Mapping[str, int]  # why candidates failed
-    generic: str = ""  # what was done for operators of others
 
     @property
     def speed_up(self) -> float:
@@ -76,7 +75,6 @@ class TuningReport:
             f"{self.speed_up:.2f}x over untuned, layers one by one; {self.ended}",
         ]
         lines += [f"{count} failed: {reason}" for reason, count in self.failures.items()]
-        lines += [self.generic] * bool(self.generic)
         return "\n".join([*lines, f"compile with tuning={self.database}"])
 
 
@@ -122,7 +120,8 @@ def tune_model(
     chosen = make_options(options)
     space = space_of(target, chosen)
     report("preparing to tune")
-    tasks = space.tasks(import_model(model, inputs, input_shapes))
+    mod = import_model(model, inputs, input_shapes)
+    tasks = [*space.tasks(mod), *(space.generic_tasks(mod) if also_generic else [])]
     link = _link(rpc, key)
     try:
         measurer = Measurer(link)

@@ -18,7 +18,7 @@ from lhcc.targets.cpu import integers, machine, maps
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.elements import ElementsKernel
 from lhcc.targets.cpu.encode import encode
-from lhcc.targets.cpu.generic import schedule
+from lhcc.targets.cpu.generic_tuning import TunedSchedule
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import pack
 from lhcc.targets.cpu.patterns import PatternsKernel
@@ -49,7 +49,7 @@ class CpuTarget:
 
     def lowering_passes(self, options: Options) -> list[Pass]:
         return [
-            LowerGeneric(partial(schedule, lanes=self.machine.lanes, threads=options.threads)),
+            LowerGeneric(TunedSchedule(self.machine, options)),
             LowerKernels(partial(self._kernel, options=options)),
         ]
 

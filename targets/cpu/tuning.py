@@ -16,6 +16,7 @@ from lhcc.ir.reference_ops import DIALECT
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.pipeline import graph_passes, run
 from lhcc.targets.base import Options
+from lhcc.targets.cpu import generic_tuning
 from lhcc.targets.cpu.choice import Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.pack import Problem as Layer
@@ -52,6 +53,9 @@ class CpuSpace:
             self._task(key, [found[n][0].name for n in numbers], *found[numbers[0]], sum(touched) - touched[numbers[0]])
             for key, numbers in by_workload.items()
         ]
+
+    def generic_tasks(self, mod: tvm.IRModule) -> list[Task]:
+        return generic_tuning.tasks(mod, self.target, self.target.machine, self.options)
 
     def _layout_passes(self) -> list[Any]:
         """Those that come before the choice of encodings."""

@@ -64,6 +64,8 @@ class Doubling:
     def tasks(self, mod: Any) -> list[Task]:
         raise NotImplementedError
 
+    generic_tasks = tasks
+
     def tvm_target(self) -> Any:
         from tvm.target import Target
         from tvm.target.codegen import llvm_get_system_cpu
