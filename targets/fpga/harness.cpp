@@ -88,10 +88,14 @@ extern "C" int64_t lhcc_simulate(const uint32_t *const *in, const int64_t *in_co
     open |= got[K] < out_count[K];
     PORTS_OUT(TAKE)
     if (moved) last_move = cycle;
+#ifdef LHCC_VCD
+    const bool shown = tracing && cycle >= vcd_from && cycle < vcd_to;
+    if (shown) trace.dump(uint64_t(10 * cycle));
+#endif
     top.clk = 1;
     top.eval();
 #ifdef LHCC_VCD
-    if (tracing && cycle >= vcd_from && cycle < vcd_to) trace.dump(10 * cycle);
+    if (shown) trace.dump(uint64_t(10 * cycle + 5));
 #endif
     if (!open) break;
     if (cycle - last_move > patience) {

@@ -154,3 +154,13 @@ def test_a_shared_sum_may_be_halved() -> None:
     net.outputs = [net.value(Term(double.node, double.shift - 1)), net.value(Term(double.node, double.shift - 1, -1))]
     for value in range(-9, 10):
         assert net.evaluate([value, 3]) == [value, -value]
+
+
+@verilator
+def test_waveforms_of_a_window_of_cycles(tmp_path: Path) -> None:
+    exe = compile_program(unrolled(3), FpgaOptions(reuse=1))
+    inputs = examples(exe.program, 1, 3)
+    run = exe.simulate(*inputs, vcd=tmp_path / "wave.vcd", window=(2, 8))
+    assert (run.outputs[0] == exe.program.run(*inputs)[0]).all()
+    times = [line for line in (tmp_path / "wave.vcd").read_text().splitlines() if line.startswith("#")]
+    assert times == [f"#{t}" for t in range(20, 80, 5)]
