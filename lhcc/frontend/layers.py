@@ -14,6 +14,8 @@ import numpy as np
 from tvm import relax
 from tvm.ir import GenericConst
 
+LONG_WINDOW = 32
+
 # A Relax expression, or a numpy array where the value is known.
 Value = Any
 Ints = Sequence[int]
@@ -158,6 +160,9 @@ def pool(
         max((c - 1) * s + d * (k - 1) + 1 - b - n, 0)
         for c, (n, k, s, b, _, d) in zip(counts, axes, strict=True)
     ]
+    if kind == "max" and max(window) > LONG_WINDOW:
+        out = _max_by_index(expr(data), axes, counts)
+        return relax.op.squeeze(out, [2]) if flat else out
     op = getattr(relax.op.nn, f"{kind}_pool{len(window)}d")
     geometry: dict[str, Any] = dict(
         pool_size=list(window), strides=list(strides), padding=[*before, *reach], dilation=list(dilation)
@@ -170,6 +175,17 @@ def pool(
         if (share != 1).any():
             out = relax.op.multiply(out, constant((1 / share)[None, None].astype(dtype)))
     return relax.op.squeeze(out, [2]) if flat else out
+
+
+def _max_by_index(data: Any, axes: Sequence[tuple[int, ...]], counts: Ints) -> Any:
+    """Maxima axis by axis, over gathered windows: targets write short windows out tap by tap, these are too long."""
+    for axis, (count, (n, k, s, b, _, d)) in enumerate(zip(counts, axes, strict=True), 2):
+        taps = np.arange(count)[:, None] * s + np.arange(k) * d - b
+        inside = (taps >= 0) & (taps < n)
+        first = np.take_along_axis(taps, inside.argmax(axis=1)[:, None], axis=1)
+        index = np.clip(np.where(inside, taps, first), 0, n - 1)  # a tap outside repeats one inside
+        data = relax.op.max(relax.op.take(data, constant(index), axis=axis), axis=axis + 1)
+    return data
 
 
 def _counted_share(axes: Sequence[tuple[int, ...]], counts: Ints) -> np.ndarray[Any, Any]:

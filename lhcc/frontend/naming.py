@@ -61,7 +61,7 @@ class LayerBuilder:
         module = self.block.get()
         main = module["main"]
         names: dict[str, str] = {}
-        waiting: list[str] = []
+        waiting: list[tuple[str, Any]] = []
         unsupported = Unsupported()
         for block in main.body.blocks:
             for binding in block.bindings:
@@ -71,13 +71,14 @@ class LayerBuilder:
                     layer = names.get(binding.value.name)
                 else:
                     layer = self.layer_of.get(own)
+                waiting.append((own, operator))
                 if layer is None:
-                    waiting.append(own)
                     continue
-                names.update(dict.fromkeys((*waiting, own), layer))
+                for name, called in waiting:
+                    names[name] = layer
+                    if isinstance(called, tvm.ir.Op) and called not in CALLS and called.get_attr("FLegalize") is None:
+                        unsupported.note(called.name.removeprefix("relax."), layer)
                 waiting.clear()
-                if isinstance(operator, tvm.ir.Op) and operator not in CALLS and operator.get_attr("FLegalize") is None:
-                    unsupported.note(operator.name.removeprefix("relax."), layer)
         unsupported.raise_if_any()
         renamed = _Renamer(names).visit_expr(main).with_attrs({**attributes, "global_symbol": "main"})
         module.update_func(module.get_global_var("main"), renamed)

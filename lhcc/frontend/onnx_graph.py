@@ -31,7 +31,7 @@ NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceC
               "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
               "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
 # TVM converts these, and then cannot compile what it made, or computes something else.
-NOT_COMPILED = {"MaxUnpool", "RoiAlign"}
+NOT_COMPILED = {"MaxUnpool", "RoiAlign", "CumSum", "Scatter", "ScatterElements"}
 # Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
 DEFINED = {"Attention", "AffineGrid", "RMSNormalization", "LayerNormalization"}
 Scope = dict[str, Any]
