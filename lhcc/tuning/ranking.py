@@ -40,8 +40,8 @@ class Ranking:
         order = np.argsort(self._predicted()[left], kind="stable")
         taken: list[int] = []
         for number in left[order].tolist():
-            # measuring near copies of one candidate at once teaches little
-            if all((self.features[number] != self.features[other]).sum() > 2 for other in taken):
+            # at first, near copies of one candidate would teach little
+            if self.seen or all((self.features[number] != self.features[other]).sum() > 2 for other in taken):
                 taken.append(number)
             if len(taken) == count:
                 break
