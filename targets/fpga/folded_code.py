@@ -78,16 +78,18 @@ def encode(folding: Folding) -> Code:
     base, words = allocate(folding, sizes)
     input_blocks = _blocks(types[folding.input].channels)
     input_words = input_blocks * _pixels(types[folding.input].shape)
-    address = max(1, (max(words, input_words) - 1).bit_length()) + 1  # one more, so that addresses may go below 0
+    address = max(1, (max(words, input_words) - 1).bit_length()) + 2  # room for steps back and whole rows
     pixels = max(j.pixels for j in folding.jobs)
     result_signed = signed or types[last.output].signed
     result = max(activation + (result_signed and not signed), types[last.output].bits)
     shift_bits = max(1, folding.largest_shift.bit_length())
-    extent = max(8, *(1 + max(j.rows, j.columns).bit_length() + j.stride.bit_length() for j in folding.jobs))
+    reach = max(max(*_image(folding, j), *(max(abs(s.dy), abs(s.dx)) for s in j.sources)) for j in folding.jobs)
+    extent = max(8, 2 + reach.bit_length())
     small = max(1, max(max(j.rows, j.columns, *_image(folding, j)) for j in folding.jobs).bit_length())
+    strides = max(4, *(j.stride.bit_length() for j in folding.jobs))
     job_fields = (
         Field("rows", small), Field("columns", small), Field("height", small), Field("width", small),
-        Field("stride", 4), Field("pool", 1), Field("step", address, True), Field("down", address, True),
+        Field("stride", strides), Field("pool", 1), Field("step", address, True), Field("down", address, True),
         Field("next_square", address, True), Field("next_row", address, True), Field("out_step", address),
         Field("from_input", 1), Field("releases", 1), Field("to_output", 1), Field("shift", 6),
         Field("low", accumulator, True), Field("high", accumulator, True),
@@ -150,7 +152,8 @@ def _accumulator(folding: Folding, job: Job) -> int:
 def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dict[str, int]:
     height, columns = _image(folding, job)
     source = folding.types[job.sources[0].tensor]
-    u = job.stride * _blocks(source.channels)
+    stride = job.stride if job.pixels > 1 else 1
+    u = stride * _blocks(source.channels)
     r = u * columns
     walked = job.walked
     readers = {s.tensor for s in job.sources}
@@ -161,7 +164,7 @@ def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dic
     needed = any(s.tensor == folding.input for j in later for s in j.sources)
     return {
         "rows": walked[0] - 1, "columns": walked[1] - 1, "height": height, "width": columns,
-        "stride": job.stride, "pool": int(job.pool), "step": u, "down": r - u, "next_square": u - r,
+        "stride": stride, "pool": int(job.pool), "step": u, "down": r - u, "next_square": u - r,
         "next_row": r - (walked[1] - 1) * u,
         "out_step": _blocks(folding.types[job.output].channels), "from_input": int(from_input),
         "releases": int(from_input and not needed),

@@ -21,7 +21,7 @@ def place_folded(program: Program, period: float, name: str = "array") -> Pipeli
     source = Stream(folding.input, program.types[folding.input])
     stages: list[AnyStage] = []
     stream = source
-    first = _gathered(program)
+    first = _gathered(program, source)
     if first is not None:
         stage = _gather(program, first, source, period)
         stages.append(stage)
@@ -44,30 +44,36 @@ def place_folded(program: Program, period: float, name: str = "array") -> Pipeli
     return Pipeline(tuple(stages), (source,), (output,))
 
 
-def _gathered(program: Program) -> Conv | None:
+def _gathered(program: Program, source: Stream) -> Conv | None:
     """The first convolution, if all its taps together fit the array's inputs and nothing else reads the image."""
     users: list[Instruction] = program.users[program.inputs[0].name]
     if len(users) != 1 or not isinstance(users[0], Conv) or users[0].groups != 1:
         return None
     kh, kw, channels, _ = users[0].weight.shape
-    return users[0] if 1 < kh * kw and kh * kw * channels <= INPUTS else None
+    fits = 1 < kh * kw and kh * kw * channels <= INPUTS and _geometry(users[0], source).streams
+    return users[0] if fits else None
+
+
+def _geometry(conv: Conv, source: Stream) -> Geometry:
+    window: Window = conv.window
+    extent = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True))
+    rows, columns = window.output(source.height, source.width)
+    top, left = conv.padding[:2]
+    return Geometry(source.height, source.width, rows, columns, (extent[0], extent[1]), top, left, conv.stride)
 
 
 def _gather(program: Program, conv: Conv, source: Stream, period: float) -> WindowStage:
     kh, kw, channels, _ = conv.weight.shape
-    window: Window = conv.window
-    extent = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True))
-    rows, columns = window.output(source.height, source.width)
-    geometry = Geometry(
-        source.height, source.width, rows, columns, (extent[0], extent[1]), *conv.padding[:2], conv.stride
-    )
+    geometry = _geometry(conv, source)
     wires = tuple(Wire(i * conv.dilation[0], j * conv.dilation[1], c)
                   for i in range(kh) for j in range(kw) for c in range(channels))  # fmt: skip
     net = Netlist()
     low, high = np.minimum(source.type.low, 0), np.maximum(source.type.high, 0)
     net.outputs = [net.input(k, int(low[w.channel]), int(high[w.channel])) for k, w in enumerate(wires)]
     index = [w.channel for w in wires]
-    gathered = replace(source.type, shape=(rows, columns, len(wires)), low=low[index], high=high[index])
+    gathered = replace(
+        source.type, shape=(geometry.rows, geometry.columns, len(wires)), low=low[index], high=high[index]
+    )
     name = f"{conv.name}_window"
     return WindowStage(
         name,

@@ -66,6 +66,19 @@ def test_folded_in_icarus(seed: int, tmp_path: Path) -> None:
     assert in_icarus(exe, tmp_path, seed, 70, 60).startswith("PASS")
 
 
+@icarus
+@pytest.mark.parametrize("size", [16, 20])
+def test_large_windows_on_the_array(size: int, tmp_path: Path) -> None:
+    """A global average and a flattened image: one pixel out, taps as far away as the image is large."""
+    rng = np.random.default_rng(size)
+    b = Builder()
+    x = b.input("x", (size, size, 4), 8, 0)
+    pooled = b.requantise("r", b.sum_pool("s", x, (4, 4)), 3)
+    total = b.flatten("f", b.global_sum("g", pooled) if size == 16 else pooled)
+    program = b.build(b.dense("d", total, rng.integers(-3, 4, (b.types[total].channels, 5))))
+    assert in_icarus(compile_program(program, FpgaOptions(reuse="folded")), tmp_path, 1, 80, 80).startswith("PASS")
+
+
 @verilator
 @pytest.mark.parametrize("seed", [100, 101])
 def test_unrolled_in_verilator(seed: int) -> None:
