@@ -16,6 +16,7 @@ import lhcc
 from lhcc.errors import LhccError
 from lhcc.runtime.library import import_tvm
 from lhcc.tuning.remote import offer_relay, parse
+from lhcc.tuning.worker import die_with_parent
 
 LOOPBACK = "127.0.0.1"
 PORTS = 100  # that are tried, from the first one on
@@ -99,6 +100,7 @@ def _run(role: str, host: str, port: int, tracker: str, key: str) -> int:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     try:
         print(_run(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5]), flush=True)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -42,7 +43,7 @@ class Tuner:
         self.started = time.monotonic()
         self.deadline = self.started + budget_s
         self.budget_s = budget_s
-        self.measured = 0
+        self.measured = self.batches = 0
         self.searches: list[Search] = []
         self.problems: dict[str, Future[Problem]] = {}
         self.libraries: dict[str, bytes] = {}  # machine code by the identity of its kernel
@@ -74,14 +75,16 @@ class Tuner:
                     waiting.append(self._begin(search))
             if not waiting:
                 return "nothing more to gain"
+            end_now = end if self.batches else math.inf  # however short the time is, something is measured
             if not self.overlap:
-                wait([code for batch in waiting for code in batch.codes.values()], max(0.0, end - time.monotonic()))
-            if time.monotonic() > end:
+                wait([code for batch in waiting for code in batch.codes.values()], _left(end_now))
+            if time.monotonic() > end_now:
                 for batch in waiting:
                     for code in batch.codes.values():
                         code.cancel()
                 return "the time is over"
-            self._measure(waiting.popleft(), end)
+            self._measure(waiting.popleft(), end_now)
+            self.batches += 1
             self._show()
 
     def _most_promising(self, waiting: deque[Batch]) -> Search | None:
@@ -109,8 +112,8 @@ class Tuner:
     def _measure(self, batch: Batch, end: float) -> None:
         """Checks and times the candidates of a batch; one that fails is noted as such, one not ready is forgotten."""
         search = batch.search
-        wait([batch.problem], max(0.0, end - time.monotonic()))
-        wait(batch.codes.values(), max(0.0, end - time.monotonic()))
+        wait([batch.problem], _left(end))
+        wait(batch.codes.values(), _left(end))
         if not batch.problem.done() or not batch.codes[BASE].done():
             return
         self.measurer.begin(self.searches.index(search), batch.problem.result())
@@ -206,6 +209,11 @@ class Tuner:
         known = [(s.base_us * len(s.task.layers), s.tuned_ratio) for s in self.searches if s.base_us is not None]
         after = sum(us * ratio for us, ratio in known)
         return sum(us for us, _ in known) / after if after else 1.0
+
+
+def _left(end: float) -> float | None:
+    """Seconds until then; None: for ever."""
+    return None if end == math.inf else max(0.0, end - time.monotonic())
 
 
 def _near(found: dict[int, tuple[float, float]]) -> list[int]:

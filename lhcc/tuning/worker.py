@@ -144,7 +144,7 @@ def _tensor(array: Array) -> Any:
     return ffi().from_dlpack(array)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker that hangs in generated code would otherwise outlive a tuner that was killed."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -153,7 +153,7 @@ def _die_with_parent() -> None:
 def main(descriptor: int) -> None:
     from multiprocessing.connection import Connection
 
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tuner, which closes the pipe
     connection: Connection[Any, Any] = Connection(descriptor)
     worker = Worker()
