@@ -75,6 +75,7 @@ def test_without_a_compiler_the_result_is_the_same(monkeypatch: pytest.MonkeyPat
 def test_a_broken_compiler_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     assert native._build(Path(native.__file__).with_name("search.c"), tmp_path / "cache") is None
+    assert native._build(tmp_path / "absent.c", tmp_path / "cache") is None
 
 
 def test_transposing_a_network_transposes_its_matrix() -> None:

@@ -26,8 +26,10 @@ def _cache_folder() -> Path:
 
 
 def _build(source: Path, folder: Path) -> Path | None:
-    """The compiled library, or None where there is no compiler or no place to write."""
+    """The compiled library, or None without a source, a compiler, or a place to write."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+    if not source.exists():
+        return None
     text = source.read_bytes()
     digest = hashlib.sha256(text + " ".join((*_FLAGS, platform.machine(), platform.system())).encode()).hexdigest()
     library = folder / f"adders-{digest[:16]}.so"
