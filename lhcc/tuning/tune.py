@@ -118,6 +118,8 @@ def tune_model(
     if "tuning" in options:
         raise LhccError("tuning takes no database to compile with", "database= names the one to write")
     chosen = make_options(options)
+    if chosen.precision != "fp32":
+        raise LhccError(f"kernels of precision {chosen.precision} have nothing to tune", "leave out the precision")
     space = space_of(target, chosen)
     report("preparing to tune")
     mod = import_model(model, inputs, input_shapes)

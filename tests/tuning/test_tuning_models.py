@@ -103,6 +103,10 @@ def test_mistakes_are_one_sentence(model: Any, tmp_path: Path) -> None:
         lhcc.tune(model, budget_s=0)
     with pytest.raises(LhccError, match="takes no database to compile with"):
         lhcc.tune(model, tuning="tuning.json")
+    with pytest.raises(LhccError, match="precision int8 have nothing to tune"):
+        lhcc.tune(model, precision="int8")
+    with pytest.raises(LhccError, match="target 'fpga' has nothing to tune"):
+        lhcc.tune(model, target="fpga")
 
 
 def test_the_model_was_made_right(model: Any) -> None:
