@@ -84,7 +84,7 @@ class Channels:
         self.layers: list[Layer] = []
         main = mod["main"]
         for param in main.params:
-            if is_tensor(param):
+            if _has_channels(param):
                 self.ids[param] = self._fresh(param, "an input of the network")
         for block in main.body.blocks:
             for binding in block.bindings:
@@ -106,9 +106,7 @@ class Channels:
         return number
 
     def _fresh(self, value: Any, fixed: str = "") -> Ids:
-        shape = shape_of(value)
-        count = shape[1] if len(shape) > 1 else 1
-        ids = np.arange(len(self.parents), len(self.parents) + count)
+        ids = np.arange(len(self.parents), len(self.parents) + shape_of(value)[1])
         self.parents += ids.tolist()
         if fixed:
             self.fixed.update(dict.fromkeys(ids.tolist(), fixed))
@@ -133,7 +131,7 @@ class Channels:
             if value in self.ids:
                 self.ids[var] = self.ids[value]
             return
-        ids = self._call(var, value) if isinstance(value, relax.Call) and is_tensor(value) else None
+        ids = self._call(var, value) if isinstance(value, relax.Call) and _has_channels(value) else None
         if ids is None:
             operator = op_name(value)
             reason = f"'{var.name}' ({operator or 'tuple'}) needs every channel in its place"
@@ -142,7 +140,7 @@ class Channels:
                     self._fix(arg, reason)
             elif isinstance(value, (relax.Tuple, relax.TupleGetItem)):
                 self._fix(value, reason)
-            if is_tensor(value):
+            if _has_channels(value):
                 ids = self._fresh(value, reason)
         if ids is not None:
             self.ids[var] = ids
@@ -234,6 +232,10 @@ class Channels:
         rank[order] = np.arange(len(ids)) - np.searchsorted(ranked, ranked)
         source = order[np.searchsorted(ranked, place[ids]) + rank]
         return np.asarray(source if alive is None else source[alive[ids]])
+
+
+def _has_channels(value: Any) -> bool:
+    return is_tensor(value) and len(shape_of(value)) > 1
 
 
 def _spatial(operator: str, call: Any) -> bool:

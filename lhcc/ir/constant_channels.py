@@ -80,6 +80,8 @@ class ConstantChannels:
     def _elementwise(self, operator: str, call: Any) -> Array | None:
         """Zero times anything is zero, as it is in a convolution."""
         shape = shape_of(call)
+        if len(shape) < 2:
+            return None
         operands = []
         for arg in call.args:
             known = self.values.get(arg) if array_of(arg) is None else _per_channel(arg, shape)

@@ -88,3 +88,24 @@ def test_constant_channels_are_constant(seed: int) -> None:
         constant = ~np.isnan(known)
         expected = np.broadcast_to(known[constant, None], actual[constant].shape)
         np.testing.assert_allclose(actual[constant], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_values_without_channels_have_no_classes() -> None:
+    """Scalars and vectors beside layers, as in a clip with bounds that are inputs."""
+    from lhcc.ir.log import Log
+    from lhcc.passes.permute_channels import PermuteChannels
+    from lhcc.passes.remove_dead_channels import RemoveDeadChannels
+    from tests.passes.modules import run
+
+    g = Graph(x=(3,), low=(), high=(), image=(1, 3, 4, 4))
+    y = g("y", relax.op.minimum(g("m", relax.op.maximum(g.x, g.low)), g.high))
+    z = g("z", relax.op.multiply(g("n", relax.op.negative(y)), const([1.0, 2.0, 0.0])))
+    weight = normal(4, 3, 1, 1)
+    weight[1] = 0
+    a = g("a", conv(g.image, weight))
+    b = g("b", relax.op.add(g("conv", conv(a, normal(2, 4, 1, 1))), g("peak", relax.op.max(z))))
+    mod = g.returns(z, b)
+    assert not {str(var.name) for var in Channels(mod).ids} & {"x", "low", "high", "y", "m", "n", "z", "peak"}
+    after, notes = run(RemoveDeadChannels(), mod)
+    assert notes == ["a: 1 of 4 outputs are not needed: removed"]
+    assert PermuteChannels().run(after, Log()) is after
