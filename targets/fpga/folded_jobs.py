@@ -287,11 +287,12 @@ class _Folder:
             return [Source(names[0], i, j, weight[i, j]) for i, j in places], step.bias, 1
         one = np.eye(channels, dtype=np.int64)
         if isinstance(step, SumPool):
-            if step.stride[0] != step.stride[1]:
+            single = self.program.types[step.name].shape[:2] == (1, 1)  # one window: its stride does not matter
+            if step.stride[0] != step.stride[1] and not single:
                 raise TargetError(f"'{step.name}': strides {step.stride} differ, and the folded array has one")
             top, left = step.padding[:2]
             places = [(i - top, j - left) for i in range(step.kernel[0]) for j in range(step.kernel[1])]
-            return [Source(names[0], i, j, one) for i, j in places], nothing, step.stride[0]
+            return [Source(names[0], i, j, one) for i, j in places], nothing, 1 if single else step.stride[0]
         if isinstance(step, Add):
             return [Source(n, 0, 0, one << s) for n, s in zip(names, step.shifts, strict=True)], nothing, 1
         if isinstance(step, Concat):
