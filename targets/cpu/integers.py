@@ -305,7 +305,9 @@ class _Lowering:
             (self.images, len(weight), *size), stride, padding, dilation, False, "blocked", "blocked", "", "",
         )  # fmt: skip
         problem = Problem(layer, machine, self.options)
-        candidate = preferred(problem)[0]
+        # bytes are multiplied so fast that sparse sums wait for their weights: narrow tiles hold fewer zeros
+        narrow_first = [c for c in preferred(problem) if c.choice.dense or not dot or c.choice.vectors == 1]
+        candidate = narrow_first[0]
         choice = candidate.choice
         width = self.machine.lanes * choice.vectors
         encoded = tiles.from_dense(words, width, choice.depth, keep_all=choice.dense)  # type: ignore[arg-type]
