@@ -6,6 +6,7 @@ from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import ScheduleError
 
 
 def schedule(function: Any, lanes: int, threads: int) -> Any:
@@ -16,7 +17,7 @@ def schedule(function: Any, lanes: int, threads: int) -> Any:
     try:
         for block in scheduled.get_child_blocks(scheduled.get_sblock("root")):
             _schedule_block(scheduled, block, lanes, threads)
-    except tvm.error.TVMError:
+    except (ScheduleError, tvm.error.InternalError):
         return function
     return scheduled.mod["main"]
 
