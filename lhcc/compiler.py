@@ -40,10 +40,12 @@ def _integers(model: Any, inputs: Any, options: base.Options) -> tuple[Program, 
     from lhcc.approximation.quantise import quantise
 
     calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
-    proto = model.model if _is_approximated(model) else to_onnx(model, inputs)
+    if not _is_approximated(model):
+        model = to_onnx(model, inputs)
+    proto = model.model if _is_approximated(model) else model
     first = proto.graph.input[0].type.tensor_type.shape.dim
     images = first[0].dim_value if first and first[0].dim_value > 0 else 1
-    return quantise(model, calibrate, inputs=inputs), options, images
+    return quantise(model, calibrate), options, images
 
 
 def make_options(options: Mapping[str, Any]) -> base.Options:

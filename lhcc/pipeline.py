@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import tvm
 from tvm import relax
 
 from lhcc.errors import LhccError
-from lhcc.ir.log import LayerRecord, Log, Reason
+from lhcc.ir.log import Log, Lowered
 from lhcc.passes.fold_affine import FoldAffine
 from lhcc.passes.fold_constants import FoldConstants
 from lhcc.passes.fold_padding import FoldPadding
@@ -27,16 +26,6 @@ from lhcc.targets.base import Options, Pass, Target
 
 if TYPE_CHECKING:
     from lhcc.ir.verify import Verifier
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """What code generation starts from: calls of PrimFuncs only, and what each of them stands for."""
-
-    mod: tvm.IRModule
-    layers: list[LayerRecord]
-    reasons: list[Reason]
-    seconds: dict[str, float]
 
 
 def graph_passes() -> list[Pass]:

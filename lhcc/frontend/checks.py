@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tvm import relax
 
-from lhcc.errors import UnsupportedOperator
+from lhcc.errors import InputError, UnsupportedOperator
 
 # The element types that a compiled function can hold.  Not float16: its results depend on where it is rounded.
 DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"}
@@ -89,3 +89,20 @@ def first_line(error: BaseException) -> str:
 def spelled(shape: Sequence[int]) -> str:
     """1x3x224x224"""
     return "x".join(str(n) for n in shape)
+
+
+def given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name, from example inputs (in order or by name) or from shapes by name."""
+    if inputs is not None:
+        if not isinstance(inputs, Mapping):
+            values = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+            if len(values) != len(names):
+                raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
+            inputs = dict(zip(names, values, strict=True))
+        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
+    else:
+        shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    for name in shapes:
+        if name not in names:
+            raise InputError(f"the model has no input '{name}'", f"its inputs are: {', '.join(names)}")
+    return shapes

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from tvm import relax
 
 from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import DTYPES, first_line, spelled, warn_about_nan
+from lhcc.frontend.checks import DTYPES, first_line, given_shapes, spelled, warn_about_nan
 from lhcc.frontend.layers import dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_graph import GraphImporter
@@ -39,7 +39,7 @@ def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] |
         if array.dtype.kind == "f":
             warn_about_nan(name, bool(np.isnan(array).any()))
     declared = [value for value in graph.input if value.name not in weights]
-    given = _given_shapes([value.name for value in declared], inputs, input_shapes)
+    given = given_shapes([value.name for value in declared], inputs, input_shapes)
     parameters = {
         value.name: relax.Var(value.name, relax.TensorType(_shape(value, given.get(value.name)), _dtype(value)))
         for value in declared
@@ -66,8 +66,10 @@ def _array(tensor: Any) -> NDArray[Any]:
 
 def _dtype(value: Any) -> str:
     if not value.type.HasField("tensor_type"):
-        raise ModelError(f"input '{value.name}' is a {value.type.WhichOneof('value') or 'value without a type'}",
-                         "only tensors can be inputs of a compiled model")
+        raise ModelError(
+            f"input '{value.name}' is a {value.type.WhichOneof('value') or 'value without a type'}",
+            "only tensors can be inputs of a compiled model",
+        )
     try:
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
     except KeyError as error:
@@ -92,8 +94,10 @@ def _shape(value: Any, given: tuple[int, ...] | None) -> list[int]:
     for axis, dim in enumerate(dims):
         if dim.HasField("dim_value"):
             if given is not None and given[axis] != dim.dim_value:
-                raise InputError(f"dimension {axis} of input '{name}' is {dim.dim_value} in the model, "
-                                 f"not {given[axis]}", "export the model with a dynamic dimension there")
+                raise InputError(
+                    f"dimension {axis} of input '{name}' is {dim.dim_value} in the model, not {given[axis]}",
+                    "export the model with a dynamic dimension there",
+                )
             shape.append(dim.dim_value)
         elif given is not None:
             shape.append(int(given[axis]))
@@ -101,20 +105,3 @@ def _shape(value: Any, given: tuple[int, ...] | None) -> list[int]:
             called = f" ('{dim.dim_param}')" if dim.dim_param else ""
             raise InputError(f"dimension {axis}{called} of input '{name}' has no fixed size", hint)
     return shape
-
-
-def _given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name, from example inputs (in order or by name) or from shapes by name."""
-    if inputs is not None:
-        if not isinstance(inputs, Mapping):
-            values = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-            if len(values) != len(names):
-                raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
-            inputs = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
-    else:
-        shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    for name in shapes:
-        if name not in names:
-            raise InputError(f"the model has no input '{name}'", f"its inputs are: {', '.join(names)}")
-    return shapes

@@ -20,7 +20,16 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line, spelled, warn_about_nan
+from lhcc.frontend.checks import (
+    DTYPES,
+    Unsupported,
+    check_dtype,
+    check_static,
+    first_line,
+    given_shapes,
+    spelled,
+    warn_about_nan,
+)
 from lhcc.frontend.layers import constant
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.torch_ops import CONVERTERS
@@ -96,7 +105,7 @@ def _bound(program: Any, inputs: Any, input_shapes: Any) -> Any:
     names = list(program.graph_signature.user_inputs)
     metas = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     tensors = [name for name in names if isinstance(metas.get(name), torch.Tensor)]
-    given = _given_shapes(tensors, inputs, input_shapes)
+    given = given_shapes(tensors, inputs, input_shapes)
     dynamic = False
     shapes: dict[str, tuple[int, ...]] = {}
     for name in tensors:
@@ -132,22 +141,6 @@ def _exported_again(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         return torch.export.export(program.module(), args, kwargs)
     except Exception as error:
         raise InputError(f"the program cannot take these shapes: {first_line(error)}") from error
-
-
-def _given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str, tuple[int, ...]]:
-    if inputs is not None:
-        if not isinstance(inputs, Mapping):
-            values = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-            if len(values) != len(names):
-                raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
-            inputs = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
-    else:
-        shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    for name in shapes:
-        if name not in names:
-            raise InputError(f"the model has no input '{name}'", f"its inputs are: {', '.join(names)}")
-    return shapes
 
 
 def _convert(program: Any) -> tvm.IRModule:

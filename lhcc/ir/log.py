@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,13 @@ class LayerRecord:
     adds: int = 0
     bytes_moved: int = 0
     schedule: str = ""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What code generation starts from: an IRModule of kernel calls only, and what each of them stands for."""
+
+    mod: Any
+    layers: list[LayerRecord]
+    reasons: list[Reason]
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from tvm import tirx as T
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
 from lhcc.targets.cpu.tir import flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
-from lhcc.targets.cpu.vector import activate, const
+from lhcc.targets.cpu.vector import const, epilogue
 
 Expr = Any
 Stmt = Any
@@ -260,12 +260,8 @@ class ConvKernel:
 
     def _epilogue(self, value: Expr, position: Expr, lanes: int) -> Expr:
         spec = self.spec
-        if not spec.residual:
-            return activate(value, spec.activation)
-        residual = get(self.r, position, lanes)
-        if spec.residual == "before":
-            return activate(value + residual, spec.activation)
-        return activate(value, spec.activation) + residual
+        added = get(self.r, position, lanes) if spec.residual else None
+        return epilogue(value, added, spec.residual, spec.activation)
 
     def store(self, value: Expr, position: Expr, lanes: int, vector: int) -> Stmt:
         """The epilogue, evaluated once into a register, then one store."""

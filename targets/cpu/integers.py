@@ -6,7 +6,7 @@ sum.  Maps whose interval is within 0 .. 255 are packed bytes; all others are 32
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -35,23 +35,16 @@ from lhcc.integer import (
 )
 from lhcc.ir.graph import constant
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.log import LayerRecord, Reason
+from lhcc.ir.log import LayerRecord, Lowered, Reason
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import int_maps
 from lhcc.targets.cpu.int_conv import QUAD, IntForm, int_conv_kernel
 from lhcc.targets.cpu.int_maps import BLOCK, Map
-from lhcc.targets.cpu.int_steps import INT32, StepWriter, fits, narrow
+from lhcc.targets.cpu.int_steps import StepWriter, fits, narrow
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, preferred
 from lhcc.targets.cpu.plan import Plan, View, plan_conv
 from lhcc.targets.cpu.tiling import cover
-
-
-@dataclass(frozen=True)
-class Lowered:
-    mod: tvm.IRModule
-    layers: list[LayerRecord]
-    reasons: list[Reason]
 
 
 def lower(program: Program, machine: Machine, options: Options, images: int = 1) -> Lowered:
@@ -366,8 +359,6 @@ class _Lowering:
         table = np.concatenate([step.breakpoints, step.slopes, step.offsets])
         if not fits(table.min(), table.max()):
             raise TargetError(f"layer '{step.name}' needs segments of more than 32 bits", "use fewer activation bits")
-        low, high = int(INT32[0]), int(INT32[1])
-        table = np.clip(table, low, high)
 
         def make() -> Any:
             return int_maps.piecewise(source, target, len(step.slopes), self.options.threads)

@@ -127,3 +127,12 @@ def activate(x: Expr, activation: str) -> Expr:
         return x
     name, *numbers = activation.split()
     return ACTIVATIONS[name](x, *map(float, numbers))
+
+
+def epilogue(value: Expr, residual: Expr | None, where: str, activation: str) -> Expr:
+    """What a layer's sum becomes: `residual` is added "before" or "after" the activation, or there is none."""
+    if residual is None:
+        return activate(value, activation)
+    if where == "before":
+        return activate(value + residual, activation)
+    return activate(value, activation) + residual

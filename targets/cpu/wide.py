@@ -18,7 +18,7 @@ from tvm import tirx as T
 
 from lhcc.ir.layer import ConvLayer
 from lhcc.targets.cpu.tir import Expr, Stmt, flat, function, get, integer, loop, put, sequence, shared, tensor, var
-from lhcc.targets.cpu.vector import activate, const
+from lhcc.targets.cpu.vector import const, epilogue
 
 TILE_FIELDS = 4  # class, first row, first vector, position in the widened input
 
@@ -231,9 +231,5 @@ class WideKernel:
 
     def _epilogue(self, value: Expr, position: Expr, lanes: int) -> Expr:
         spec = self.spec
-        if not spec.residual:
-            return activate(value, spec.activation)
-        residual = get(self.r, position, lanes)
-        if spec.residual == "before":
-            return activate(value + residual, spec.activation)
-        return activate(value, spec.activation) + residual
+        added = get(self.r, position, lanes) if spec.residual else None
+        return epilogue(value, added, spec.residual, spec.activation)
