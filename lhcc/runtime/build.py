@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.ir.log import LayerRecord
+from lhcc.runtime.arena import place, place_weights
 from lhcc.runtime.bytecode import emit
 from lhcc.runtime.codegen import compile_kernels, machine_of
 from lhcc.runtime.executable import Executable
-from lhcc.runtime.memory import align, allocate
+from lhcc.runtime.memory import allocate
 from lhcc.runtime.program import Placement, Program, TensorSpec
 from lhcc.runtime.steps import Steps, read
 
@@ -31,14 +32,15 @@ def build(
     steps = read(lowered.mod["main"])
     kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
     code = compile_kernels(kernels, tvm_target, pass_config, jobs) if kernels else b""
-    bytecode = emit(steps)
+    layout = place(steps)
+    bytecode = emit(steps, layout)
     weights, constants = pack(steps.constants)
     program = Program(
         inputs=tuple(steps.inputs),
         outputs=_output_specs(steps, output_names),
         constants=tuple(constants),
         temporaries=tuple(bytecode.temporaries),
-        arena_size=bytecode.arena_size,
+        arena_size=layout.arena_size,
         layers=_layers(steps, lowered.layers),
         target=str(target.name),
         machine=machine_of(tvm_target),
@@ -47,16 +49,15 @@ def build(
         weights=weights,
         threads=threads,
         reasons=tuple(lowered.reasons),
+        calls=layout.calls,
+        copies=layout.copies,
     )
     return Executable(program)
 
 
 def pack(constants: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[Placement]]:
     """All constants in one aligned block, and where each of them is."""
-    placements, size = [], 0
-    for constant in constants:
-        placements.append(Placement(size, tuple(constant.shape), str(constant.dtype)))
-        size += align(constant.nbytes)
+    placements, size = place_weights(constants)
     memory = allocate(size)
     for constant, placement in zip(constants, placements, strict=True):
         placement.view(memory)[...] = constant

@@ -12,8 +12,8 @@ from typing import Any
 from tvm import DataType, relax
 from tvm_ffi import Shape
 
+from lhcc.runtime.arena import Layout, returned
 from lhcc.runtime.files import scratch
-from lhcc.runtime.memory import Lifetime, plan
 from lhcc.runtime.program import Placement
 from lhcc.runtime.steps import Buffer, Ref, Steps
 
@@ -26,41 +26,39 @@ class Bytecode:
 
     data: bytes
     temporaries: list[Placement]
-    arena_size: int
 
 
-def emit(steps: Steps) -> Bytecode:
-    returned = {ref.buffer for ref in steps.outputs if ref.buffer.kind == "temporary"}
-    offsets, arena_size = plan(
-        [Lifetime(0, 0, 0) if Buffer("temporary", i) in returned else life for i, life in enumerate(steps.temporaries)]
-    )
-    bound = _bound_refs(steps, returned)
+def emit(steps: Steps, layout: Layout) -> Bytecode:
+    results = set(returned(steps))
+    bound = _bound_refs(steps, results)
     temporaries = [
-        Placement(offsets[ref.buffer.index], ref.shape, ref.dtype) for ref in bound if ref.buffer.kind == "temporary"
+        Placement(layout.temporaries[ref.buffer.index], ref.shape, ref.dtype)
+        for ref in bound
+        if ref.buffer.kind == "temporary"
     ]
     builder = relax.ExecBuilder()
     with builder.function("main", len(steps.inputs) + len(bound)):
-        _Emitter(builder, steps, bound, returned).emit()
+        _Emitter(builder, steps, bound, results).emit()
     with builder.function("bind", len(bound)):
         captured = [builder.r(i) for i in range(len(bound))]
         builder.emit_call("vm.builtin.make_closure", [builder.f("main"), *captured], dst=builder.r(len(bound)))
         builder.emit_ret(builder.r(len(bound)))
-    return Bytecode(_serialise(builder.get().mod), temporaries, arena_size)
+    return Bytecode(_serialise(builder.get().mod), temporaries)
 
 
-def _bound_refs(steps: Steps, returned: set[Buffer]) -> list[Ref]:
+def _bound_refs(steps: Steps, results: set[Buffer]) -> list[Ref]:
     """Every constant as it is stored, then every other view of constants and temporaries that some step uses."""
     bound = [Ref(Buffer("constant", i), tuple(c.shape), str(c.dtype)) for i, c in enumerate(steps.constants)]
     used = [arg for step in steps.steps for arg in step.args] + steps.outputs
-    bound += [ref for ref in used if ref.buffer.kind == "temporary" and ref.buffer not in returned]
+    bound += [ref for ref in used if ref.buffer.kind == "temporary" and ref.buffer not in results]
     return list(dict.fromkeys(bound))
 
 
 class _Emitter:
     """Emits `main`: knows which register holds each view, and makes views that are not there yet."""
 
-    def __init__(self, builder: Any, steps: Steps, bound: list[Ref], returned: set[Buffer]) -> None:
-        self.builder, self.steps, self.returned = builder, steps, returned
+    def __init__(self, builder: Any, steps: Steps, bound: list[Ref], results: set[Buffer]) -> None:
+        self.builder, self.steps, self.results = builder, steps, results
         inputs = [Ref(Buffer("input", i), spec.shape, spec.dtype) for i, spec in enumerate(steps.inputs)]
         self.registers = {ref: builder.r(i) for i, ref in enumerate([*inputs, *bound])}
         self.count = len(inputs) + len(bound)
@@ -71,7 +69,7 @@ class _Emitter:
             self.builder.emit_call(step.kernel, [self.register(ref) for ref in step.args])
         results, seen = [], set()
         for ref in self.steps.outputs:
-            fresh = ref.buffer in self.returned and ref.buffer not in seen
+            fresh = ref.buffer in self.results and ref.buffer not in seen
             seen.add(ref.buffer)
             results.append(self.register(ref) if fresh else self.copy(ref))
         if len(results) == 1:
@@ -81,7 +79,7 @@ class _Emitter:
 
     def register(self, ref: Ref) -> Any:
         if ref not in self.registers:
-            if ref.buffer in self.returned:
+            if ref.buffer in self.results:
                 self.registers[ref] = self.tensor(self.storage(ref.buffer), ref)
             else:
                 whole = next(held for known, held in self.registers.items() if known.buffer == ref.buffer)

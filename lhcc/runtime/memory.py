@@ -33,12 +33,36 @@ def align(size: int) -> int:
 def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:
     """Offsets such that buffers alive at the same time never overlap, and the size of the arena that holds them.
 
-    Large buffers are placed first, each in the lowest gap that it fits in.
+    Buffers are placed one by one, each in the lowest gap that it fits in; of a few orders the one that needs the least
+    counts.  Largest first is usually within a few percent of what is alive at once, which no plan can undercut.
     """
+    indices = range(len(buffers))
+    least = most_alive(buffers)
+    best: tuple[list[int], int] = [0] * len(buffers), -1
+    for key in (
+        lambda i: (-buffers[i].size, buffers[i].first, i),
+        lambda i: (buffers[i].first, -buffers[i].size, i),
+        lambda i: (-buffers[i].size * (1 + buffers[i].last - buffers[i].first), i),
+    ):
+        offsets, arena = _place(buffers, sorted(indices, key=key))
+        if best[1] < 0 or arena < best[1]:
+            best = offsets, arena
+        if best[1] == least:
+            break
+    return best
+
+
+def most_alive(buffers: Sequence[Lifetime]) -> int:
+    """The most bytes that are alive at once, in whole cache lines."""
+    starts = {buffer.first for buffer in buffers}
+    return max((sum(align(b.size) for b in buffers if b.first <= now <= b.last) for now in starts), default=0)
+
+
+def _place(buffers: Sequence[Lifetime], order: Sequence[int]) -> tuple[list[int], int]:
     offsets = [0] * len(buffers)
     placed: list[int] = []
     arena = 0
-    for index in sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first, i)):
+    for index in order:
         buffer = buffers[index]
         offset = 0
         for other in sorted((i for i in placed if buffer.overlaps(buffers[i])), key=lambda i: offsets[i]):

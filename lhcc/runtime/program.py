@@ -44,6 +44,38 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Operand:
+    """A tensor that a kernel reads or writes: `at` numbers an `input` or `output`, or is a byte offset of the `weights`
+    or of the `arena`."""
+
+    kind: str
+    at: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel call, its operands in the kernel's order; `name` is the layer's."""
+
+    kernel: str
+    name: str
+    operands: tuple[Operand, ...]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An output that no kernel writes: it is a copy of `source`, made after all calls."""
+
+    source: Operand
+    output: int
+
+
+@dataclass(frozen=True)
 class Machine:
     """What the code needs of the processor that runs it."""
 
@@ -71,10 +103,12 @@ class Program:
     weights: NDArray[np.uint8]
     threads: int = 1
     reasons: tuple[Reason, ...] = ()
+    calls: tuple[Call, ...] = ()  # what the bytecode does, for those who run it without the virtual machine
+    copies: tuple[Copy, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """All but the three binary parts, ready for JSON; `from_description` is its inverse."""
-        plain = ("inputs", "outputs", "constants", "temporaries", "layers", "reasons")
+        plain = ("inputs", "outputs", "constants", "temporaries", "layers", "reasons", "calls", "copies")
         described: dict[str, Any] = {key: [asdict(item) for item in getattr(self, key)] for key in plain}
         described.update(arena_size=self.arena_size, target=self.target, threads=self.threads)
         described["machine"] = asdict(self.machine)
@@ -89,6 +123,9 @@ class Program:
 
         def specs(key: str) -> tuple[TensorSpec, ...]:
             return tuple(TensorSpec(s["name"], tuple(s["shape"]), s["dtype"]) for s in described[key])
+
+        def operand(o: Mapping[str, Any]) -> Operand:
+            return Operand(o["kind"], o["at"], tuple(o["shape"]), o["dtype"])
 
         machine = described["machine"]
         return cls(
@@ -105,4 +142,9 @@ class Program:
             weights=weights,
             threads=described["threads"],
             reasons=tuple(Reason(**reason) for reason in described["reasons"]),
+            calls=tuple(
+                Call(call["kernel"], call["name"], tuple(map(operand, call["operands"])))
+                for call in described.get("calls", ())
+            ),
+            copies=tuple(Copy(operand(copy["source"]), copy["output"]) for copy in described.get("copies", ())),
         )
