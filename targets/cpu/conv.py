@@ -12,10 +12,10 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.ir.tir import flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
+from lhcc.ir.vector import const, epilogue
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
-from lhcc.targets.cpu.tir import flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
-from lhcc.targets.cpu.vector import const, epilogue
 
 Expr = Any
 Stmt = Any

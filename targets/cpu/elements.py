@@ -9,8 +9,8 @@ from tvm import tirx as T
 from lhcc.encodings import elements
 from lhcc.encodings.elements import Elements
 from lhcc.ir.layer import ConvLayer
+from lhcc.ir.tir import Expr, Stmt, get, integer, loop, opaque, put, register, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.tir import Expr, Stmt, get, integer, loop, opaque, put, register, var
 from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
 
 NEAR = 36 << 10  # bytes of widened input that stay in the first-level cache

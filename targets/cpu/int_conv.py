@@ -13,11 +13,11 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.ir.tir import Expr, Stmt, get, integer, put, tensor, var
+from lhcc.ir.vector import const
 from lhcc.targets.cpu.conv import ConvKernel
 from lhcc.targets.cpu.int_steps import INT32, apply
 from lhcc.targets.cpu.plan import ConvSpec
-from lhcc.targets.cpu.tir import Expr, Stmt, get, integer, put, tensor, var
-from lhcc.targets.cpu.vector import const
 
 QUAD = 4  # bytes per word
 

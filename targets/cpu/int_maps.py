@@ -8,9 +8,9 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
 from lhcc.targets.cpu.int_conv import QUAD, pack_bytes, unpack
 from lhcc.targets.cpu.int_steps import apply
-from lhcc.targets.cpu.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
 
 BLOCK = 16
 

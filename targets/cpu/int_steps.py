@@ -14,8 +14,8 @@ from tvm import tirx as T
 
 from lhcc.integer import Clip, Requantise, TensorType
 from lhcc.integer.core import Ints
-from lhcc.targets.cpu.tir import Expr, get, integer
-from lhcc.targets.cpu.vector import const
+from lhcc.ir.tir import Expr, get, integer
+from lhcc.ir.vector import const
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.targets.cpu.tir import flat, function, get, integer, loop, put, register, shared, tensor, var
-from lhcc.targets.cpu.vector import activate, const
+from lhcc.ir.tir import flat, function, get, integer, loop, put, register, shared, tensor, var
+from lhcc.ir.vector import activate, const
 
 Kernel = Any
 

@@ -11,8 +11,8 @@ from tvm import tirx as T
 from lhcc.encodings import patterns
 from lhcc.encodings.patterns import Patterns
 from lhcc.ir.layer import ConvLayer
+from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
 
 NEAR = 32 << 10  # bytes of waiting sums that stay in the first-level cache

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tvm import tirx as T
 
 from lhcc.ir.layer import ConvLayer
-from lhcc.targets.cpu.tir import Expr, Stmt, flat, function, get, integer, loop, put, sequence, shared, tensor, var
-from lhcc.targets.cpu.vector import const, epilogue
+from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, sequence, shared, tensor, var
+from lhcc.ir.vector import const, epilogue
 
 TILE_FIELDS = 4  # class, first row, first vector, position in the widened input
 

@@ -33,7 +33,7 @@ def doubling(choice: Choice) -> Kernel:
     import_tvm()
     from tvm import tirx as T
 
-    from lhcc.targets.cpu.tir import function, get, integer, loop, put, tensor, var
+    from lhcc.ir.tir import function, get, integer, loop, put, tensor, var
 
     source, target, index = tensor("source", [SIZE]), tensor("target", [SIZE]), var("index")
     calls = {
