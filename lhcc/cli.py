@@ -15,7 +15,7 @@ from lhcc.cli_parser import parser
 from lhcc.errors import InputError, LhccError
 from lhcc.report.progress import progress
 
-INTERRUPTED, MISTAKE = 130, 2
+MISTAKE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LhccError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from lhcc import __version__
+
 
 def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="lhcc", description="Compiles structurally compressed CNNs, and shows what it gained."
     )
-    root.add_argument("--version", action="version", version=f"lhcc {_version()}")
+    root.add_argument("--version", action="version", version=f"lhcc {__version__}")
     commands = root.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
@@ -139,12 +141,3 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("lhcc")
-    except PackageNotFoundError:
-        return "unknown"
