@@ -88,23 +88,25 @@ class ConvKernel:
     def _unit(self, unit: Expr) -> Stmt:
         """One register tile of one block of outputs: find its tables, then run the code of its shape."""
         spec = self.spec
-        blocks = self.at(integer(0))
-        out, place, tile, image, row = (var(n) for n in ("out", "place", "tile", "image", "row"))
-        per_block = spec.tiles * spec.batch
-        if spec.tile_outer:
-            split = [T.Bind(out, T.floormod(unit, blocks)), T.Bind(place, T.floordiv(unit, blocks))]
-        else:
-            split = [
-                T.Bind(out, T.floordiv(unit, integer(per_block))),
-                T.Bind(place, T.floormod(unit, integer(per_block))),
+        out, place, outer, inner, row = (var(n) for n in ("out", "place", "outer", "inner", "row"))
+        count, by_block = self.at(integer(4)), T.NE(self.at(integer(5)), integer(0))
+        split = [
+            T.Bind(outer, T.truncdiv(unit, count)),
+            T.Bind(inner, T.truncmod(unit, count)),
+            T.Bind(out, T.Select(by_block, inner, outer)),
+            T.Bind(place, T.Select(by_block, outer, inner)),
+        ]
+        self.out, tile, image = out, place, integer(0)
+        if spec.batch > 1:
+            tile, image = var("tile"), var("image")
+            split += [
+                T.Bind(tile, T.truncmod(place, integer(spec.tiles))),
+                T.Bind(image, T.truncdiv(place, integer(spec.tiles))),
             ]
-        self.out = out
         self.base, self.spot, self.klass = var("base"), var("spot"), var("class_at")
         shape = var("shape")
         bind = [
             *split,
-            T.Bind(tile, T.floormod(place, integer(spec.tiles))),
-            T.Bind(image, T.floordiv(place, integer(spec.tiles))),
             T.Bind(row, integer(spec.tiles_at) + tile * integer(TILE_FIELDS)),
             T.Bind(self.base, self.at(row) + image * integer(spec.source.image)),
             T.Bind(self.spot, self.at(row + 1) + image * integer(spec.target_image) + out * self.at(integer(2))),

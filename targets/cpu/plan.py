@@ -18,7 +18,9 @@ from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
 STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches and are asked for ahead of their use
 PREFETCH = 256  # elements ahead
-HEADER = 4  # output blocks, position of the entries, elements between output blocks, position of the starts
+# output blocks, position of the entries, elements between output blocks, position of the starts, units of the inner
+# loop, whether that is the loop over output blocks
+HEADER = 6
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,6 @@ class ConvSpec:
     activation: str
     residual: str  # "", "before" or "after" the activation
     threads: int
-    tile_outer: bool
     tiles_at: int  # positions of the tables in the plan
     runs_at: int
     bounds_at: int
@@ -224,7 +225,8 @@ def plan_conv(
     bounds_at = runs_at + len(runs)
     starts_at = bounds_at + len(bounds)
     entries_at = starts_at + starts.size
-    header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at]
+    inner = encoded.out_blocks if tile_outer else len(table) * batch
+    header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at, inner, int(tile_outer)]
     flat = np.concatenate([header, np.ravel(table), runs, bounds, starts.reshape(-1), entries]).astype(np.int32)
 
     first = cover[0]
@@ -241,17 +243,16 @@ def plan_conv(
         taps=taps,
         tiles=len(cover),
         batch=batch,
-        source=replace(source, plane=0),
+        source=replace(source, plane=0, image=source.image if batch > 1 else 0),
         stride=(first.row.stride, first.column.stride),
         target_row=first.row.step * target.row,
         target_pixel=first.column.step * target.pixel,
-        target_image=target.image,
+        target_image=target.image if batch > 1 else 0,
         vector_at=tuple(_channel_position(v * lanes, target) for v in range(vectors)),
         tail=tail,
         activation=activation,
         residual=residual,
         threads=threads,
-        tile_outer=tile_outer,
         tiles_at=tiles_at,
         runs_at=runs_at,
         bounds_at=bounds_at,
