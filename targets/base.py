@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Protocol
 
 from lhcc.errors import TargetError
+from lhcc.targets import boards
 
 MODULES = {
     "cpu": "lhcc.targets.cpu.target",
@@ -60,17 +60,24 @@ class Target(Protocol):
 
 
 def parse(text: str) -> Target:
-    """`cpu`, `cpu:mcpu=cortex-a72,threads=4`: a target by its name and arguments."""
-    name, _, rest = text.partition(":")
-    if name not in MODULES:
-        close = get_close_matches(name, MODULES, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known targets: {', '.join(sorted(MODULES))}"
-        raise TargetError(f"target '{name}' is unknown", hint)
+    """A target by its name and arguments: `cpu`, `cpu:mcpu=cortex-a72`, the preset `raspberry-pi-4`, or `my-board` of
+    a user's file, `boards.toml:my-board`."""
+    file, in_file, rest = text.partition(".toml:")
+    name, _, rest = (rest if in_file else text).partition(":")
+    board = None
+    if in_file or name not in MODULES:
+        known = boards.known(f"{file}.toml" if in_file else None)
+        board = known.get(name)
+        if board is None:
+            raise TargetError(f"target '{name}' is unknown", boards.near(name, [*MODULES, *known]))
     arguments: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")
         if not equals or not key or not value:
             raise TargetError(f"'{part}' in target '{text}' is not of the form argument=value")
         arguments[key] = value
-    created: Target = import_module(MODULES[name]).create(arguments)
+    if board is not None:
+        created: Target = import_module(MODULES["cpu"]).create(arguments, board)
+    else:
+        created = import_module(MODULES[name]).create(arguments)
     return created

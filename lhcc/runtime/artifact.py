@@ -44,8 +44,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, str]:
     """The program in an artifact, and the version of TVM that it was made with; loads no code."""
 
     def accept(description: Mapping[str, Any]) -> None:
-        machine = description["machine"]
-        why = mismatch(Machine(machine["arch"], tuple(machine["features"])))
+        why = mismatch(Machine.from_description(description["machine"]))
         if why:
             raise ArtifactError(f"{path} cannot run here: {why}", "compile the model again on this machine, or for it")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcc.errors import TargetError
 from lhcc.ir.log import LayerRecord
 from lhcc.runtime.arena import place, place_weights
 from lhcc.runtime.bytecode import emit
@@ -28,10 +29,17 @@ def build(
     jobs: int | None = None,
 ) -> Executable:
     """`lowered.mod` compiled for `target`; `lowered.layers` must have one record per kernel call, in order."""
+    board = getattr(target, "board", None)
+    if board is not None and "artifact" not in board.forms:
+        raise TargetError(
+            f"'{board.name}' runs no artifacts: they need Python and the TVM runtime",
+            f"lhcc compile MODEL --target {board.name} --emit {board.forms[0]} -o FOLDER",
+        )
     tvm_target = target.tvm_target()
     steps = read(lowered.mod["main"])
     kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
-    code = compile_kernels(kernels, tvm_target, pass_config, jobs) if kernels else b""
+    tools = board.tools if board else ""
+    code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools) if kernels else b""
     layout = place(steps)
     bytecode = emit(steps, layout)
     weights, constants = pack(steps.constants)

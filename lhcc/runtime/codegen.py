@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +12,23 @@ from typing import Any
 from tvm import IRModule, tirx, transform
 from tvm.target import Target
 
-from lhcc.errors import ToolMissing
 from lhcc.ir import tir_pipeline
 from lhcc.report.progress import report
 from lhcc.runtime.files import scratch
-from lhcc.runtime.machine import host_arch, needed
+from lhcc.runtime.machine import ARCHITECTURES, host_arch, host_system, needed
 from lhcc.runtime.program import Machine
+from lhcc.runtime.toolchain import shared_library_linker
 
 CONFIG = {"tirx.disable_assert": True}  # our own bytecode calls the kernels: shapes were checked at compile time
 GROUPS_PER_JOB = 4  # a few groups per thread even out their different costs
 
 
 def compile_kernels(
-    kernels: Mapping[str, Any], target: Target, pass_config: Mapping[str, Any] | None = None, jobs: int | None = None
+    kernels: Mapping[str, Any],
+    target: Target,
+    pass_config: Mapping[str, Any] | None = None,
+    jobs: int | None = None,
+    tools: str = "",
 ) -> bytes:
     """A shared library that holds each PrimFunc of `kernels` under its name."""
     jobs = jobs or os.cpu_count() or 1
@@ -46,7 +49,7 @@ def compile_kernels(
         for path in _each(compile_group, count, jobs):
             objects.append(path)
             report("compiling kernels", len(objects), count)
-        return link(objects, arch_of(target), folder / "kernels.so")
+        return link(objects, target, folder / "kernels.so", tools)
 
 
 def _each(work: Callable[[int], Path], count: int, jobs: int) -> Iterator[Path]:
@@ -61,14 +64,10 @@ def _each(work: Callable[[int], Path], count: int, jobs: int) -> Iterator[Path]:
         pool.shutdown(cancel_futures=True)
 
 
-def link(objects: Sequence[Path], arch: str, output: Path) -> bytes:
-    """Links object files; symbols of the C library are left open: the runtime library brings them into the process."""
-    command = [
-        *_linker(arch),
-        "-shared", "--strip-all", "--hash-style=gnu", "--build-id=none",
-        "-z", "noexecstack", "-z", "noseparate-code",
-        "-o", str(output), *map(str, objects),
-    ]  # fmt: skip
+def link(objects: Sequence[Path], target: Target, output: Path, tools: str = "") -> bytes:
+    """Links object files to a shared library, with the linker whose name begins with `tools` if that is given."""
+    start = shared_library_linker(arch_of(target), system_of(target), tools)
+    command = [*start, "-o", str(output), *map(str, objects)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the linker failed: {' '.join(command)}\n{done.stderr}")
@@ -77,21 +76,17 @@ def link(objects: Sequence[Path], arch: str, output: Path) -> bytes:
 
 def arch_of(target: Target) -> str:
     triple = str(target.attrs.get("mtriple", ""))
-    return triple.split("-")[0] if triple else host_arch()
+    return ARCHITECTURES.get(arch := triple.split("-")[0], arch) if triple else host_arch()
+
+
+def system_of(target: Target) -> str:
+    triple = str(target.attrs.get("mtriple", ""))
+    return "macos" if "apple" in triple else "linux" if triple else host_system()
 
 
 def machine_of(target: Target) -> Machine:
     """What code for this target needs of the processor, by LLVM's own list of features."""
     from tvm.target.codegen import llvm_get_cpu_features
 
-    return needed(arch_of(target), [str(feature) for feature in llvm_get_cpu_features(target)])
-
-
-def _linker(arch: str) -> list[str]:
-    cross = f"{arch}-linux-gnu-ld"
-    for name in [cross, *(["ld"] if arch == host_arch() else []), "ld.lld"]:
-        path = shutil.which(name)
-        if path:
-            return [path, "-m", {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}.get(arch, arch)]
-    package = "binutils" if arch == host_arch() else f"binutils-{arch.replace('_', '-')}-linux-gnu"
-    raise ToolMissing(f"no linker for {arch} was found", f"apt-get install {package}")
+    features = [str(feature) for feature in llvm_get_cpu_features(target)]
+    return needed(arch_of(target), features, system_of(target))

@@ -23,18 +23,29 @@ FEATURE_FLAGS = {
         "neon": "asimd", "dotprod": "asimddp", "fullfp16": "asimdhp", "i8mm": "i8mm", "bf16": "bf16", "lse": "atomics",
         "sve": "sve", "sve2": "sve2", "rdm": "asimdrdm", "crc": "crc32", "rcpc": "lrcpc",
     },
+    "armv7l": {"neon": "neon", "vfp4": "vfpv4", "hwdiv-arm": "idiva", "hwdiv": "idivt"},
+    "riscv64": {"m": "m", "a": "a", "f": "f", "d": "d", "c": "c", "v": "v"},
 }  # fmt: skip
 
 
-def needed(arch: str, llvm_features: Iterable[str]) -> Machine:
+# other names of the architectures, as systems and LLVM spell them
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7l", "armv7": "armv7l", "armv7a": "armv7l"}
+
+
+def needed(arch: str, llvm_features: Iterable[str], system: str = "linux") -> Machine:
     """What code for `arch`, compiled with these LLVM features switched on, needs of a processor."""
     known = FEATURE_FLAGS.get(arch, {})
-    return Machine(arch, tuple(sorted(set(llvm_features) & known.keys())))
+    return Machine(arch, tuple(sorted(set(llvm_features) & known.keys())), system)
 
 
 @functools.cache
 def host_arch() -> str:
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    return ARCHITECTURES.get(platform.machine().lower(), platform.machine().lower())
+
+
+@functools.cache
+def host_system() -> str:
+    return {"darwin": "macos"}.get(platform.system().lower(), platform.system().lower())
 
 
 @functools.cache
@@ -48,6 +59,9 @@ def cpuinfo_flags(cpuinfo: str) -> frozenset[str]:
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
             return frozenset(value.split())
+        if key.strip() == "isa":  # RISC-V: rv64imafdc, a letter each, then _names
+            base, *names = value.strip().lower().split("_")
+            return frozenset([*base[4:], *names])
     return frozenset()
 
 
@@ -62,14 +76,19 @@ def processor_name() -> str:
 
 def mismatch(machine: Machine) -> str | None:
     """Why this processor cannot run code made for `machine`, or None if it can."""
-    if machine.arch != host_arch():
-        return f"it was compiled for {machine.arch}, this machine is {host_arch()}"
+    made_for, here = _kind(machine.arch, machine.system), _kind(host_arch(), host_system())
+    if made_for != here:
+        return f"it was compiled for {made_for}, this machine is {here}"
     flags = host_flags()
     known = FEATURE_FLAGS.get(machine.arch, {})
     missing = [feature for feature in machine.features if known.get(feature, feature) not in flags]
     if flags and missing:
         return f"its code uses {', '.join(missing)}, which this processor ({processor_name()}) lacks"
     return None
+
+
+def _kind(arch: str, system: str) -> str:
+    return arch if system == "linux" else f"{arch} under {system}"
 
 
 def _cpuinfo() -> str:

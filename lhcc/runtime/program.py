@@ -81,6 +81,11 @@ class Machine:
 
     arch: str
     features: tuple[str, ...] = ()
+    system: str = "linux"
+
+    @classmethod
+    def from_description(cls, described: Mapping[str, Any]) -> Machine:
+        return cls(described["arch"], tuple(described["features"]), described.get("system", "linux"))
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,6 @@ class Program:
         def operand(o: Mapping[str, Any]) -> Operand:
             return Operand(o["kind"], o["at"], tuple(o["shape"]), o["dtype"])
 
-        machine = described["machine"]
         return cls(
             inputs=specs("inputs"),
             outputs=specs("outputs"),
@@ -136,7 +140,7 @@ class Program:
             arena_size=described["arena_size"],
             layers=tuple(LayerRecord(**layer) for layer in described["layers"]),
             target=described["target"],
-            machine=Machine(machine["arch"], tuple(machine["features"])),
+            machine=Machine.from_description(described["machine"]),
             bytecode=bytecode,
             code=code,
             weights=weights,

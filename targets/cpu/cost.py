@@ -13,7 +13,7 @@ from lhcc.targets.cpu.tiling import Divisions
 
 Floats = NDArray[np.float64]
 
-NEAR, FAR = 24 << 10, 1 << 20  # bytes that stay in the first-level cache, and in the second-level one
+NEAR = 3 / 4  # of the first-level cache, for what is read again and again: other things pass through it
 NEAR_RATE, FAR_RATE = 64.0, 16.0  # bytes a cycle from the second-level cache, and from beyond it
 WAKE = 6000.0  # cycles until all threads work, and have met again
 ENTRY, STORE, TILE = 3.0, 1.5, 30.0  # cycles per weight tile, per vector stored, per register tile
@@ -48,24 +48,25 @@ def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Flo
 
 
 def _products(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
-    """Cycles of one input channel at one tap, on a core with two multiply-adds and two loads a cycle.
+    """Cycles of one input channel at one tap, by the multiply-adds and loads that a core begins in a cycle.
 
     An input that cannot be an operand of the multiply-add has to be brought into a register first.
     """
     operand = machine.lanes == 16 and form.vectors == 1
-    broadcast = 0.0 if operand else 0.5 / form.vectors
+    broadcast = 0.0 if operand else 1 / (machine.loads * form.vectors)
     area, vectors = divided.area.astype(np.float64), form.vectors
     most = int(divided.pixels.max())
     sums = np.array([splits(max(1, n), vectors, form.depth, chains) for n in range(most + 1)], np.float64)
-    latency = 4 / sums[divided.pixels]
-    loads = (area + vectors) / 2 + area * broadcast
-    products: Floats = np.maximum(np.maximum(area * vectors / 2, loads), latency[..., None]) + 0.15
+    latency = machine.latency / sums[divided.pixels]
+    loads = (area + vectors) / machine.loads + area * broadcast
+    products: Floats = np.maximum(np.maximum(area * vectors / machine.fma, loads), latency[..., None]) + 0.15
     return products
 
 
-def sweep(swept: int, times: NDArray[np.int64]) -> Floats:
+def sweep(swept: int, times: NDArray[np.int64], machine: Machine) -> Floats:
     """Cycles of reading `swept` bytes `times` over, beyond what the innermost loop hides."""
-    per_sweep = 0.0 if swept <= NEAR else swept / (NEAR_RATE if swept <= FAR else FAR_RATE)
+    rate = NEAR_RATE if swept <= machine.l2 else FAR_RATE
+    per_sweep = 0.0 if swept <= NEAR * machine.l1 else swept / rate
     total: Floats = times * np.float64(per_sweep)
     return total
 

@@ -13,7 +13,7 @@ from lhcc.ir.tir import Expr, Stmt, get, integer, loop, opaque, put, register, v
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
 
-NEAR = 36 << 10  # bytes of widened input that stay in the first-level cache
+NEAR = 9 / 8  # of the first-level cache, for widened input: what does not stay comes from the next one in time
 OVERHEAD = 22.0  # cycles to begin one output of one group: sums in and out, one branch guessed wrong
 
 
@@ -22,26 +22,27 @@ def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | No
     if seen is None:
         return None
     image, result = seen
-    most = 28 if machine.registers == 32 else 12
+    most = machine.registers - 4
     across = -(-result[3] // machine.lanes)
     vectors = min(across, most)
     rows = max(1, min(result[2], most // vectors))
     rows = -(-result[2] // -(-result[2] // rows))
     under = (rows - 1) * layer.strides[0] + (layer.kernel[0] - 1) * layer.dilation[0] + 1
     per_channel = layer.kernel[1] * under * vectors * machine.lanes * 4
-    near = max(1, min(image[1], NEAR // per_channel))
+    near = max(1, min(image[1], int(NEAR * machine.l1) // per_channel))
     return WideSpec(
         "elements", machine.lanes, image, result, layer.kernel, layer.strides, layer.padding[:2], layer.dilation,
         rows, vectors, near, (), layer.activation, layer.residual, threads,
     )  # fmt: skip
 
 
-def estimate(weight: NDArray[np.float32], spec: WideSpec) -> float:
+def estimate(weight: NDArray[np.float32], spec: WideSpec, machine: Machine) -> float:
     """Cycles of one image."""
     kept = int(np.count_nonzero(weight))
     groups = -(-spec.image[1] // spec.near)
     sums = [tile.rows * tile.vectors for tile, _, _ in spec.tiles()]
-    return sum(kept * (max(s, 8) + 1) / 2 + groups * spec.result[1] * (OVERHEAD + s) for s in sums)
+    least = machine.fma * machine.latency  # sums that hide the latency
+    return sum(kept * (max(s, least) + 1) / machine.fma + groups * spec.result[1] * (OVERHEAD + s) for s in sums)
 
 
 def encode(weight: NDArray[np.float32], spec: WideSpec) -> Elements:

@@ -28,13 +28,13 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
     spec = elements.make_spec(layer, machine, options.threads)
     if spec is None:
         return "single weights: this geometry has no such kernel"
-    estimate, encoded = elements.estimate(weight, spec), None
+    estimate, encoded = elements.estimate(weight, spec, machine), None
     by_pattern = patterns.make_spec(layer, machine, options.threads)
     if by_pattern is not None:
         found = patterns.encode(weight, by_pattern)
-        if found is not None and patterns.estimate(found, by_pattern) < estimate:
+        if found is not None and patterns.estimate(found, by_pattern, machine) < estimate:
             spec, encoded = replace(by_pattern, taps=found.taps), found
-            estimate = patterns.estimate(found, by_pattern)
+            estimate = patterns.estimate(found, by_pattern, machine)
     images, channels, columns, rows, width = spec.wide
     estimate = images * (estimate + 2 * channels * columns * rows * width / spec.lanes)
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]

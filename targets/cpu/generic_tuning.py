@@ -119,7 +119,7 @@ def _draw(function: Any, machine: Machine, threads: int) -> list[str]:
     """Traces of random schedules; none for what MetaSchedule cannot schedule."""
     from tvm.s_tir import meta_schedule as ms
 
-    target = tvm.target.Target({"kind": "llvm", "mcpu": machine.mcpu, "num-cores": threads})
+    target = machine.tvm_target(**{"num-cores": threads})
     try:
         context = ms.TuneContext(
             _module(function), target=target, space_generator="post-order-apply", search_strategy="replay-trace",

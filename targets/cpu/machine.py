@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lhcc.errors import TargetError
+from lhcc.targets.boards import Board
 
 ARGUMENTS = ("mcpu", "mtriple", "mattr")
+GENERIC = {"riscv64": "generic-rv64"}  # where LLVM's word for any processor is not "generic"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Machine:
     registers: int
     block: int = 16  # channels of a blocked feature map
     dot: bool = False  # an instruction that multiplies four unsigned with four signed bytes and adds (AVX-512 VNNI)
+    l1: int = 32 << 10  # bytes of cache that one core can count on
+    l2: int = 1 << 20
+    fma: float = 2.0  # vector multiply-adds, and loads, that begin per cycle; cycles until a sum can be used again
+    loads: float = 2.0
+    latency: float = 4.0
 
     def vectors(self) -> int:
         """Vectors per block of output channels."""
@@ -30,26 +37,33 @@ class Machine:
         spare = 4 if self.registers == 32 else vectors + 2
         return self.registers - max(spare, vectors + (1 if self.lanes < 16 else 0))
 
-    def tvm_target(self) -> Any:
+    def tvm_target(self, **more: Any) -> Any:
         import tvm
 
-        config: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu}
+        config: dict[str, Any] = {"kind": "llvm", "mcpu": self.mcpu, **more}
         if self.mtriple:
             config["mtriple"] = self.mtriple
         if self.mattr:
             config["mattr"] = list(self.mattr)
+        if self.mtriple.endswith("hf"):
+            config["mfloat-abi"] = "hard"
+        if self.mtriple.startswith("riscv64") and "+d" in self.mattr:
+            config["mabi"] = "lp64d"
         return tvm.target.Target(config)
 
 
-def create(arguments: Mapping[str, str]) -> Machine:
-    """The machine that `mcpu`, `mtriple` and `mattr` describe; without arguments, this one."""
+def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
+    """The machine that `mcpu`, `mtriple` and `mattr` describe, or a preset; without either, this one."""
     from tvm.target import codegen as llvm
 
     unknown = sorted(set(arguments) - set(ARGUMENTS))
     if unknown:
         raise TargetError(f"target 'cpu' has no argument '{unknown[0]}'", f"it takes {', '.join(ARGUMENTS)}")
+    if board is not None:
+        arguments = {**board.arguments(), **arguments}
     triple = arguments.get("mtriple", "")
-    mcpu = arguments.get("mcpu", "generic" if triple else str(llvm.llvm_get_system_cpu()))
+    generic = GENERIC.get(triple.split("-")[0], "generic")
+    mcpu = arguments.get("mcpu", generic if triple else str(llvm.llvm_get_system_cpu()))
     mattr = tuple(filter(None, arguments.get("mattr", "").split("+")))
     if mcpu != "generic" and mcpu not in {
         str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())
@@ -59,7 +73,10 @@ def create(arguments: Mapping[str, str]) -> Machine:
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
     lanes, registers = _vectors(features, triple)
     dot = lanes == 16 and "avx512vnni" in features
-    return Machine(mcpu, triple, machine.mattr, lanes, registers, dot=dot)
+    machine = replace(machine, lanes=lanes, registers=registers, dot=dot)
+    if board is None:
+        return machine
+    return replace(machine, l1=board.l1, l2=board.l2, fma=board.fma, loads=board.loads, latency=board.latency)
 
 
 def _vectors(features: set[str], triple: str) -> tuple[int, int]:
@@ -67,6 +84,10 @@ def _vectors(features: set[str], triple: str) -> tuple[int, int]:
         return 16, 32
     if "avx2" in features or "avx" in features:
         return 8, 16
-    if "neon" in features or triple.startswith("aarch64"):
+    if "zvl256b" in features:
+        return 8, 32
+    if triple.startswith(("aarch64", "arm64")) or "v" in features:
         return 4, 32
-    return 4, 16
+    if "neon" in features or "sse2" in features:
+        return 4, 16
+    return 4, 8  # Helium's; or 32 scalar registers, four of which stand for a vector

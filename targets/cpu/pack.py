@@ -221,9 +221,9 @@ class Problem:
         divided = divisions(self.axes, self.pixels(form.vectors), self.merged)
         work = cost.cycles(divided, form, self.machine, CHAINS[0])
         image = 4 * self.source.image
-        orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks)}
+        orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks, self.machine)}
         if not self.lanewise:
-            orders[True] = cost.sweep(form.weight_bytes(self.machine.lanes), divided.tiles)
+            orders[True] = cost.sweep(form.weight_bytes(self.machine.lanes), divided.tiles, self.machine)
         for outer, memory in orders.items():
             for threads in sorted({1, self.options.threads}):
                 yield outer, threads, divided, cost.shared((work + memory) * self.layer.image[0], threads)

@@ -15,7 +15,6 @@ from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
 
-NEAR = 32 << 10  # bytes of waiting sums that stay in the first-level cache
 OVERHEAD = 12.0  # cycles to begin one pattern of one input
 
 
@@ -34,7 +33,7 @@ def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | No
     if not rows:
         return None
     rows = -(-result[2] // -(-result[2] // rows))
-    near = max(1, min(result[1], NEAR // (rows * machine.lanes * 4)))
+    near = max(1, min(result[1], machine.l1 // (rows * machine.lanes * 4)))
     near = -(-result[1] // -(-result[1] // near))
     return WideSpec(
         "patterns", machine.lanes, image, result, kernel, strides, layer.padding[:2], dilation,
@@ -42,13 +41,13 @@ def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | No
     )  # fmt: skip
 
 
-def estimate(encoded: Patterns, spec: WideSpec) -> float:
+def estimate(encoded: Patterns, spec: WideSpec, machine: Machine) -> float:
     """Cycles of one image."""
     per_kernel = len(encoded.values) / max(1, len(encoded.index))
     total = 0.0
     for tile, _, _ in spec.tiles():
         loads = 1 + per_kernel + tile.rows
-        one = max(per_kernel * tile.rows / 2, loads / 2, tile.rows) + 0.5
+        one = max(per_kernel * tile.rows / machine.fma, loads / machine.loads, tile.rows) + 0.5
         total += len(encoded.index) * one + encoded.blocks * spec.image[1] * len(encoded.taps) * OVERHEAD
     return total
 

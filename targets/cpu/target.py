@@ -14,6 +14,7 @@ from lhcc.passes.lower_generic import LowerGeneric
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.targets.base import Options, Pass
+from lhcc.targets.boards import Board
 from lhcc.targets.cpu import integers, machine, maps
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.elements import ElementsKernel
@@ -31,6 +32,7 @@ class CpuTarget:
     machine: Machine
     name: str = "cpu"
     integers_only: bool = False
+    board: Board | None = None
 
     def compile_program(self, program: Program, options: Options, images: int) -> Any:
         from lhcc.runtime.build import build
@@ -72,5 +74,5 @@ class CpuTarget:
         return maps.global_average(shapes[0], lanes, threads)
 
 
-def create(arguments: Mapping[str, str]) -> CpuTarget:
-    return CpuTarget(machine.create(arguments))
+def create(arguments: Mapping[str, str], board: Board | None = None) -> CpuTarget:
+    return CpuTarget(machine.create(arguments, board), board=board)
