@@ -217,7 +217,7 @@ class ConvKernel:
             value = var(f"w{channel}_{v}", f"{self.element}x{spec.lanes}")
             offset = (channel * spec.vectors + v) * spec.lanes
             code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
-            if spec.prefetch:
+            if spec.prefetch and offset % 16 == 0:
                 code.append(T.Evaluate(self._prefetch(base_w + (offset + spec.prefetch))))
             loaded.append(value)
         row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel

@@ -219,7 +219,7 @@ class Problem:
     def estimates(self, form: Form) -> Iterator[tuple[bool, int, Divisions, NDArray[np.float64]]]:
         """Cycles of every division into register tiles, for each order of the loops and number of threads."""
         divided = divisions(self.axes, self.pixels(form.vectors), self.merged)
-        work = cost.cycles(divided, form, self.machine, CHAINS[0])
+        work = cost.cycles(divided, form, self.machine, min(CHAINS[0], self.machine.accumulators(form.vectors)))
         image = 4 * self.source.image
         orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks, self.machine)}
         if not self.lanewise:
@@ -291,7 +291,7 @@ class Problem:
             residual=layer.residual,
             threads=choice.threads,
             tile_outer=choice.tile_outer,
-            accumulators=choice.chains,
+            accumulators=min(choice.chains, self.machine.accumulators(choice.vectors)),
             padded_output=layer.target == "blocked",
             combine="max" if layer.weight is None else "multiply",
             unroll=choice.unroll,
