@@ -107,6 +107,7 @@ class Worker:
             self.scratch[: problem.evict].max()
         for array in problem.inputs:  # its predecessor has just written them
             array.max()
+        threads.use(problem.threads)
         start = time.perf_counter_ns()
         function(*arguments)
         return max(0.01, (time.perf_counter_ns() - start) / 1e3)

@@ -16,7 +16,9 @@ from lhcc.encodings.tiles import Tiles
 from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
-STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches and are asked for ahead of their use
+# bytes: weights beyond this come from the outer caches and are asked for ahead of their use, where that helps: with
+# narrower vectors the caches' own prefetching keeps up, and asking takes the slots of loads (3 to 15 % slower on Zen 3)
+STREAMED = 1 << 17
 PREFETCH = 256  # elements ahead
 # output blocks, position of the entries, elements between output blocks, position of the starts, units of the inner
 # loop, whether that is the loop over output blocks
@@ -260,7 +262,7 @@ def plan_conv(
         unroll=unroll,
         merged=len(columns) if merged else 1,
         merged_step=((columns[1] or 0) - (columns[0] or 0)) * source.pixel if merged and len(columns) > 1 else 0,
-        prefetch=PREFETCH if encoded.values.nbytes > STREAMED else 0,
+        prefetch=PREFETCH if lanes == 16 and encoded.values.nbytes > STREAMED else 0,
     )
     return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
 
