@@ -1,10 +1,4 @@
-"""The convolution kernel with integers: bytes four at a time through the processor's dot product, or 32-bit products.
-
-A *packed* map holds sixteen unsigned bytes, the channels of a block at one pixel, as four 32-bit words; any other map
-holds one 32-bit word per channel.  Sums are exact: the program has proved that they fit.  Where they fit into 24 bits,
-products of words are taken in floating point, which is four times as fast and exact as well: the words are then the
-bits of float32 numbers.
-"""
+"""The convolution kernel with integers: the loops of the float kernel around exact sums of narrow products."""
 
 from __future__ import annotations
 
@@ -13,34 +7,31 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import Expr, Stmt, get, integer, put, tensor, var
+from lhcc.ir.tir import Expr, Stmt, flat, get, integer, loop, put, tensor, var
 from lhcc.ir.vector import const
 from lhcc.targets.cpu.conv import ConvKernel
+from lhcc.targets.cpu.conv import Sums as Registers
+from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.int_steps import INT32, apply
-from lhcc.targets.cpu.plan import ConvSpec
+from lhcc.targets.cpu.int_storage import ELEMENTS, wide
+from lhcc.targets.cpu.int_sums import Sums
+from lhcc.targets.cpu.plan import ConvSpec, Shape
 
-QUAD = 4  # bytes per word
+MADD_BYTES = {16: "avx512.pmaddubs.w.512", 8: "avx2.pmadd.ub.sw", 4: "ssse3.pmadd.ub.sw.128"}
+MADD_HALVES = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}
+DOT = {16: "avx512.vpdpbusd.512", 8: "avx512.vpdpbusd.256"}
+UNROLL = 4  # words per turn of the innermost loop
 
 
 @dataclass(frozen=True)
 class IntForm:
-    """How the operands of an integer kernel are stored, and what happens before its result is."""
+    """How the operands of an integer kernel are stored, how it sums, and what happens before its result is stored."""
 
-    packed_source: bool
-    packed_target: bool
-    packed_residual: bool
+    source: str
+    target: str
+    residual: str
     steps: tuple[str, ...]
-    dot: bool  # the processor has the instruction
-    real: bool = False  # words of the source, weights and bias are float32 bits
-
-
-def unpack(words: Expr, lanes: int) -> Expr:
-    """Four words to sixteen 32-bit integers."""
-    return T.Cast(f"int32x{lanes}", T.reinterpret(f"uint8x{lanes}", words))
-
-
-def pack_bytes(value: Expr, lanes: int) -> Expr:
-    return T.reinterpret(f"int32x{lanes // QUAD}", T.Cast(f"uint8x{lanes}", value))
+    sums: Sums
 
 
 class IntConvKernel(ConvKernel):
@@ -50,6 +41,13 @@ class IntConvKernel(ConvKernel):
         super().__init__(spec, source_rank, target_rank)
         self.form = form
         self.table = tensor("table", [var("table_size")], "int32")
+        self.by_words = not spec.lanewise
+        self.x, see_x = flat(self.source, "x", "int32" if self.by_words else ELEMENTS[form.source])
+        self.y, see_y = flat(self.target, "y", ELEMENTS[form.target])
+        self.views = [see_x, see_y]
+        if spec.residual:
+            self.r, see_r = flat(self.residual, "r", ELEMENTS[form.residual])
+            self.views.append(see_r)
 
     def extra_arguments(self) -> list[Expr]:
         return [self.table, *super().extra_arguments()]
@@ -58,58 +56,89 @@ class IntConvKernel(ConvKernel):
         return const(INT32[0], self.spec.lanes, "int32")
 
     def load_lanes(self, x: Expr, position: Expr) -> Expr:
-        lanes = self.spec.lanes
-        return unpack(get(x, position, lanes // QUAD), lanes) if self.form.packed_source else get(x, position, lanes)
+        return wide(get(x, position, self.spec.lanes), self.spec.lanes)
 
-    def product(self, total: Expr, value: Expr, weight: Expr) -> Expr:
+    # ---- the arithmetic
+    def _products(self, shape: Shape, rect: Rect, sums: Registers, position: Expr, weight: Expr) -> list[Stmt]:
         spec = self.spec
-        if self.form.real:
-            return self._bits(self._real(total) + self._real(value) * self._real(weight))
-        if not self.form.packed_source or spec.lanewise:
-            return total + value * weight
-        if self.form.dot and spec.lanes == 16:
-            as_bytes = f"int8x{spec.lanes * QUAD}"
-            operands = T.reinterpret(as_bytes, value), T.reinterpret(as_bytes, weight)
-            return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", total, *operands)
-        for byte in range(QUAD):
-            x = (value >> const(8 * byte, spec.lanes, "int32")) & const(255, spec.lanes, "int32")
-            w = (weight << const(24 - 8 * byte, spec.lanes, "int32")) >> const(24, spec.lanes, "int32")
-            total = total + x * w
-        return total
+        if not self.by_words or self.form.sums.kind == "words":
+            return super()._products(shape, rect, sums, position, weight)
+        assert spec.merged == 1
+        top, bottom, left, right = rect
+        pixels = [(y, x) for y in range(top, bottom) for x in range(left, right)]
+        chunk = min(self.form.sums.chunk, spec.depth)
+        words = max(u for u in (UNROLL, chunk) if spec.depth % u == 0 and u % chunk == 0)
+        turn = var("turn")
+        if words < spec.depth:
+            position, weight = position + turn * integer(words), weight + turn * integer(words * spec.block)
+        code = []
+        for first in range(0, words, chunk):
+            code += self._chunk(shape, pixels, sums, position + integer(first), weight + first * spec.block, first)
+        return [loop(turn, spec.depth // words, code)] if words < spec.depth else code
 
-    def _real(self, value: Expr) -> Expr:
-        return T.reinterpret(f"float32x{self.spec.lanes}", value)
+    def _chunk(
+        self, shape: Shape, pixels: list[tuple[int, int]], sums: Registers, position: Expr, weight: Expr, first: int
+    ) -> list[Stmt]:
+        """The weights of a few words, then for every pixel its inputs, and a step of its sums."""
+        spec = self.spec
+        chunk = min(self.form.sums.chunk, spec.depth)
+        code: list[Stmt] = []
+        weights = []
+        for word in range(chunk):
+            row = []
+            for v in range(spec.vectors):
+                value = var(f"w{first + word}_{v}", f"int32x{spec.lanes}")
+                at = weight + integer((word * spec.vectors + v) * spec.lanes)
+                code.append(T.Bind(value, get(self.weights, at, spec.lanes)))
+                row.append(value)
+            weights.append(row)
+            if spec.prefetch:
+                code.append(T.Evaluate(self._prefetch(weight + integer(word * spec.block + spec.prefetch))))
+        row_step, column_step = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
+        for y, x in pixels:
+            inputs = []
+            for word in range(chunk):
+                value = var(f"x{y}_{x}_{first + word}", f"int32x{spec.lanes}")
+                at = position + integer(y * row_step + x * column_step + word)
+                code.append(T.Bind(value, T.Broadcast(get(self.x, at), spec.lanes)))
+                inputs.append(value)
+            for v in range(spec.vectors):
+                into = sums[y * shape.width + x][v][(first // chunk) % shape.splits]
+                code.append(put(into, self._step(get(into), inputs, [row[v] for row in weights])))
+        return code
 
-    def _bits(self, value: Expr) -> Expr:
-        return T.reinterpret(f"int32x{self.spec.lanes}", value)
+    def _step(self, total: Expr, inputs: list[Expr], weights: list[Expr]) -> Expr:
+        """`total` plus all products of the words of a chunk."""
+        lanes, kind = self.spec.lanes, self.form.sums.kind
+        as_bytes, as_halves, as_words = f"int8x{lanes * 4}", f"int16x{lanes * 2}", f"int32x{lanes}"
 
-    def plus(self, left: Expr, right: Expr) -> Expr:
-        return self._bits(self._real(left) + self._real(right)) if self.form.real else left + right
+        def call(dtype: str, name: str, *operands: Expr) -> Expr:
+            return T.call_llvm_pure_intrin(dtype, f"llvm.x86.{name}", *operands)
+
+        if kind == "dot":
+            for x, w in zip(inputs, weights, strict=True):
+                total = call(as_words, DOT[lanes], total, T.reinterpret(as_bytes, x), T.reinterpret(as_bytes, w))
+            return total
+        if kind == "halves":
+            for x, w in zip(inputs, weights, strict=True):
+                pair = T.reinterpret(as_halves, x), T.reinterpret(as_halves, w)
+                total = total + call(as_words, MADD_HALVES[lanes], *pair)
+            return total
+        halves = None
+        for x, w in zip(inputs, weights, strict=True):
+            product = call(as_halves, MADD_BYTES[lanes], T.reinterpret(as_bytes, x), T.reinterpret(as_bytes, w))
+            halves = product if halves is None else halves + product
+        return total + call(as_words, MADD_HALVES[lanes], halves, const(1, 2 * lanes, "int16"))
 
     def store(self, value: Expr, position: Expr, lanes: int, vector: int) -> Stmt:
         spec = self.spec
         channel = self.out * integer(spec.block) + integer(vector * spec.lanes)
-        if self.form.real:
-            value = T.Cast(f"int32x{lanes}", self._real(value))
-        other = None
-        if spec.residual:
-            words = lanes // QUAD if self.form.packed_residual else lanes
-            at = self._residual_position(position)
-            other = unpack(get(self.r, at, words), lanes) if self.form.packed_residual else get(self.r, at, lanes)
+        other = wide(get(self.r, position, lanes), lanes) if spec.residual else None
         padded = self.at(integer(0)) * integer(spec.block)
         result = apply(value, self.form.steps, lanes, self.table, channel, padded, other)
-        if self.form.packed_target:
-            return put(self.y, pack_bytes(result, lanes), position, lanes // QUAD)
+        if self.form.target != "words":
+            result = T.Cast(f"{ELEMENTS[self.form.target]}x{lanes}", result)
         return put(self.y, result, position, lanes)
-
-    def _residual_position(self, position: Expr) -> Expr:
-        """Both maps have the same pixels in the same order; only the words per block differ."""
-        target, residual = (QUAD if p else 16 for p in (self.form.packed_target, self.form.packed_residual))
-        if target == residual:
-            return position
-        if target < residual:
-            return position * integer(residual // target)
-        return T.floordiv(position, integer(target // residual))
 
 
 def int_conv_kernel(spec: ConvSpec, form: IntForm, source_rank: int = 5, target_rank: int = 5) -> Any:

@@ -2,92 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import frexp
 from typing import Any
 
 from tvm import tirx as T
 
 from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
-from lhcc.targets.cpu.int_conv import QUAD, pack_bytes, unpack
+from lhcc.ir.vector import const, typed
 from lhcc.targets.cpu.int_steps import apply
+from lhcc.targets.cpu.int_storage import BLOCK, Map
 
-BLOCK = 16
-
-
-@dataclass(frozen=True)
-class Map:
-    """An integer map (images, channels, height, width): packed bytes, or 32-bit words; channels in blocks."""
-
-    images: int
-    channels: int
-    height: int
-    width: int
-    packed: bool
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.channels // BLOCK)
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-    @property
-    def words(self) -> int:
-        """32-bit words of one block at one pixel."""
-        return QUAD if self.packed else BLOCK
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.images, self.blocks, self.height, self.width, self.words
+PIXELS = 8  # quantised at a time
 
 
-def load(buffer: Expr, place: Map, position: Expr) -> Expr:
-    """The sixteen channels of a block at one pixel; `position` counts blocks of channels at pixels."""
-    at = position * integer(place.words)
-    return unpack(get(buffer, at, QUAD), BLOCK) if place.packed else get(buffer, at, BLOCK)
-
-
-def save(buffer: Expr, place: Map, position: Expr, value: Expr) -> Stmt:
-    at = position * integer(place.words)
-    return put(buffer, pack_bytes(value, BLOCK), at, QUAD) if place.packed else put(buffer, value, at, BLOCK)
-
-
-def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: int, real: bool, threads: int) -> Any:
-    """floor(x / scale + 1/2) in float64, clipped; channels that do not exist become zero.  `real`: as float32 bits."""
+def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: int, threads: int) -> Any:
+    """floor(x / scale + 1/2) in float64, clipped; channels that do not exist become zero.  Some pixels at a time."""
     source, target = tensor("source", list(shape)), tensor("target", list(place.shape), "int32")
-    (x, see_x), (y, see_y) = flat(source, "x"), flat(target, "y", "int32")
-    row = T.decl_buffer((integer(BLOCK),), "int32", "row", data_alignment=64)
-    unit, lane, pixel = var("unit"), var("lane"), var("pixel")
-    image = T.floordiv(unit, integer(place.blocks))
-    channel = T.floormod(unit, integer(place.blocks)) * integer(BLOCK) + lane
-    at = (image * integer(place.channels) + channel) * integer(place.pixels) + pixel
+    (x, see_x), (y, see_y) = flat(source, "x"), place.see(target, "y")
+    count = min(PIXELS, place.pixels)
+    steps = -(-place.pixels // count)
+    rows = T.decl_buffer((integer(place.block * count),), "int32", "rows", data_alignment=64)
+    unit, lane, each, start = var("unit"), var("lane"), var("each"), var("start")
+    block = T.floordiv(unit, integer(steps))  # of an image
+    image = T.floordiv(block, integer(place.blocks))
+    channel = T.floormod(block, integer(place.blocks)) * integer(place.block) + lane
+    at = (image * integer(place.channels) + channel) * integer(place.pixels) + start
     exact = frexp(scale)[0] == 0.5  # then the reciprocal is exact too, and a product is faster than a quotient
-    wide = T.Cast("float64", get(x, at))
-    scaled = wide * T.FloatImm("float64", 1 / scale) if exact else wide / T.FloatImm("float64", scale)
-    nearest = T.floor(scaled + T.FloatImm("float64", 0.5))
-    clipped = T.Max(T.Min(nearest, T.FloatImm("float64", high)), T.FloatImm("float64", low))
-    one = put(row, T.Cast("int32", clipped), lane)
-    lanes = BLOCK
-    if place.blocks == 1:
-        lanes = place.channels
-    elif place.channels % BLOCK:
-        one = T.IfThenElse(channel < integer(place.channels), one, put(row, integer(0), lane))
-    values = get(row, integer(0), BLOCK)
-    if real:
-        values = T.reinterpret(f"int32x{BLOCK}", T.Cast(f"float32x{BLOCK}", values))
-    code = [loop(lane, lanes, [one]), save(y, place, unit * integer(place.pixels) + pixel, values)]
-    blank = [T.AllocBuffer(row), put(row, T.Broadcast(integer(0), BLOCK), integer(0), BLOCK)]
-    body = shared(unit, place.images * place.blocks, threads, [*blank, loop(pixel, place.pixels, code)])
-    return function([source, target], [see_x, see_y, body])
+    real = T.Cast(typed("float64", count), get(x, at, count))
+    factor = const(1 / scale if exact else scale, count, "float64")
+    scaled = real * factor if exact else real / factor
+    nearest = T.floor(scaled + const(0.5, count, "float64"))
+    clipped = T.Max(T.Min(nearest, const(high, count, "float64")), const(low, count, "float64"))
+    values = put(rows, T.Cast(typed("int32", count), clipped), lane * integer(count), count)
+    nothing = put(rows, const(0, count, "int32"), lane * integer(count), count)
+    one = T.Cast(place.element, get(rows, lane * integer(count) + each))
+    to = (block * integer(place.pixels) + start + each) * integer(place.block) + lane
+    body = [
+        T.AllocBuffer(rows),
+        # the last pixels are quantised twice where they fill no vector
+        T.Bind(start, T.Min(T.floormod(unit, integer(steps)) * integer(count), integer(place.pixels - count))),
+        loop(lane, place.block, [T.IfThenElse(channel < integer(place.channels), values, nothing)]),
+        loop(each, count, [loop(lane, place.block, [put(y, one, to)])]),
+    ]
+    return function([source, target], [see_x, see_y, shared(unit, place.images * place.blocks * steps, threads, body)])
 
 
 def dequantise(place: Map, shape: tuple[int, ...], threads: int) -> Any:
     """(map, scale per channel in float64) -> float32, planar: what the integers stand for."""
     source, target = tensor("source", list(place.shape), "int32"), tensor("target", list(shape))
     scale = tensor("scale", [integer(place.channels)], "float64")
-    (x, see_x), (y, see_y) = flat(source, "x", "int32"), flat(target, "y")
+    (x, see_x), (y, see_y) = place.see(source, "x"), flat(target, "y")
     row = T.decl_buffer((integer(BLOCK),), "int32", "row", data_alignment=64)
     unit, lane, pixel = var("unit"), var("lane"), var("pixel")
     image = T.floordiv(unit, integer(place.blocks))
@@ -97,7 +61,7 @@ def dequantise(place: Map, shape: tuple[int, ...], threads: int) -> Any:
     one = T.IfThenElse(channel < integer(place.channels), put(y, real, at), None)
     code = [
         T.AllocBuffer(row),
-        put(row, load(x, place, unit * integer(place.pixels) + pixel), integer(0), BLOCK),
+        put(row, place.load(x, unit * integer(place.pixels) + pixel), integer(0), BLOCK),
         loop(lane, BLOCK, [one]),
     ]
     body = shared(unit, place.images * place.blocks, threads, [loop(pixel, place.pixels, code)])
@@ -106,19 +70,18 @@ def dequantise(place: Map, shape: tuple[int, ...], threads: int) -> Any:
 
 def steps(source: Map, other: Map | None, target: Map, names: tuple[str, ...], threads: int) -> Any:
     """(map, table[, other map]) -> map: clips, requantisations and an addition, element by element."""
-    first, second = (
-        tensor("source", list(source.shape), "int32"),
-        tensor("other", list((other or source).shape), "int32"),
-    )
+    first = tensor("source", list(source.shape), "int32")
+    second = tensor("other", list((other or source).shape), "int32")
     into, table = tensor("target", list(target.shape), "int32"), tensor("table", [var("table_size")], "int32")
-    (x, see_x), (y, see_y), (o, see_o) = flat(first, "x", "int32"), flat(into, "y", "int32"), flat(second, "o", "int32")
+    (x, see_x), (y, see_y) = source.see(first, "x"), target.see(into, "y")
+    o, see_o = (other or source).see(second, "o")
     unit, pixel = var("unit"), var("pixel")
     position = unit * integer(source.pixels) + pixel
     channel = T.floormod(unit, integer(source.blocks)) * integer(BLOCK)
-    added = load(o, other, position) if other is not None else None
+    added = other.load(o, position) if other is not None else None
     padded = integer(source.blocks * BLOCK)
-    result = apply(load(x, source, position), names, BLOCK, table, channel, padded, added)
-    body = [loop(pixel, source.pixels, [save(y, target, position, result)])]
+    result = apply(source.load(x, position), names, BLOCK, table, channel, padded, added)
+    body = [loop(pixel, source.pixels, [target.save(y, position, result)])]
     arguments = [first, table, *([second] if other is not None else []), into]
     views = [see_x, see_y, *([see_o] if other is not None else [])]
     return function(arguments, [*views, shared(unit, source.images * source.blocks, threads, body)])
@@ -128,10 +91,10 @@ def piecewise(source: Map, target: Map, segments: int, threads: int) -> Any:
     """(map, breakpoints then slopes then offsets) -> map: the segment is found by counting breakpoints passed."""
     first, into = tensor("source", list(source.shape), "int32"), tensor("target", list(target.shape), "int32")
     table = tensor("table", [integer(3 * segments - 1)], "int32")
-    (x, see_x), (y, see_y) = flat(first, "x", "int32"), flat(into, "y", "int32")
+    (x, see_x), (y, see_y) = source.see(first, "x"), target.see(into, "y")
     unit, pixel = var("unit"), var("pixel")
     position = unit * integer(source.pixels) + pixel
-    value = load(x, source, position)
+    value = source.load(x, position)
 
     def spread(number: int) -> Expr:
         return T.Broadcast(get(table, integer(number)), BLOCK)
@@ -140,7 +103,7 @@ def piecewise(source: Map, target: Map, segments: int, threads: int) -> Any:
     for k in range(segments - 1):
         beyond = value >= spread(k)
         result = T.Select(beyond, spread(segments + k) * value + spread(2 * segments + k), result)
-    body = [loop(pixel, source.pixels, [save(y, target, position, result)])]
+    body = [loop(pixel, source.pixels, [target.save(y, position, result)])]
     work = shared(unit, source.images * source.blocks, threads, body)
     return function([first, table, into], [see_x, see_y, work])
 
@@ -150,8 +113,8 @@ def gather(sources: list[Map], target: Map, flatten: bool, threads: int) -> Any:
     tensors = [tensor(f"source{n}", list(source.shape), "int32") for n, source in enumerate(sources)]
     into = tensor("target", list(target.shape), "int32")
     pairs = zip(tensors, sources, strict=True)
-    views = [flat(t, f"x{n}", "int8" if s.packed else "int32") for n, (t, s) in enumerate(pairs)]
-    y, see_y = flat(into, "y", "int8" if target.packed else "int32")
+    views = [s.see(t, f"x{n}") for n, (t, s) in enumerate(pairs)]
+    y, see_y = target.see(into, "y")
     image, channel, pixel = var("image"), var("channel"), var("pixel")
 
     def element(place: Map, channel: Expr, pixel: Expr) -> Expr:
@@ -165,7 +128,7 @@ def gather(sources: list[Map], target: Map, flatten: bool, threads: int) -> Any:
             to = element(target, pixel * integer(source.channels) + channel, integer(0))
         else:
             to = element(target, channel + integer(first), pixel)
-        copy = put(y, get(x, element(source, channel, pixel)), to)
+        copy = put(y, T.Cast(target.element, get(x, element(source, channel, pixel))), to)
         code.append(loop(pixel, source.pixels, [loop(channel, source.channels, [copy])]))
         first += source.channels
     body = shared(image, target.images, threads, code)

@@ -21,7 +21,8 @@ class Machine:
     lanes: int  # float32 per vector register
     registers: int
     block: int = 16  # channels of a blocked feature map
-    dot: bool = False  # an instruction that multiplies four unsigned with four signed bytes and adds (AVX-512 VNNI)
+    dot: bool = False  # an instruction that multiplies four unsigned with four signed bytes and adds (VNNI)
+    madd: bool = False  # instructions that multiply pairs of bytes, and pairs of halves, and add the two products
     l1: int = 32 << 10  # bytes of cache that one core can count on
     l2: int = 1 << 20
     fma: float = 2.0  # vector multiply-adds, and loads, that begin per cycle; cycles until a sum can be used again
@@ -72,8 +73,9 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
     lanes, registers = _vectors(features, triple)
-    dot = lanes == 16 and "avx512vnni" in features
-    machine = replace(machine, lanes=lanes, registers=registers, dot=dot)
+    dot = {16: "avx512vnni", 8: "avxvnni"}.get(lanes) in features
+    madd = {16: "avx512bw", 8: "avx2", 4: "ssse3"}[lanes] in features
+    machine = replace(machine, lanes=lanes, registers=registers, dot=dot, madd=madd)
     if board is None:
         return machine
     return replace(machine, l1=board.l1, l2=board.l2, fma=board.fma, loads=board.loads, latency=board.latency)

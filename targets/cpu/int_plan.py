@@ -1,0 +1,158 @@
+"""From an instruction of the integer program to the tables of its kernel: storage of maps, sums, tiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcc.encodings import tiles
+from lhcc.encodings.tiles import ungroup
+from lhcc.integer import Conv, Dense, Instruction, MaxPool, Program, SumPool
+from lhcc.targets.base import Options
+from lhcc.targets.cpu.geometry import Line, conv_lines
+from lhcc.targets.cpu.int_choice import SumChoice, choose, forms_of
+from lhcc.targets.cpu.int_storage import BLOCK, PER_WORD, SMALL_BLOCK, Map
+from lhcc.targets.cpu.int_sums import NARROWEST, Sums, holds, prove, words_of
+from lhcc.targets.cpu.machine import Machine
+from lhcc.targets.cpu.plan import Plan, plan_conv
+from lhcc.targets.cpu.tiling import Axes, cover
+
+Summing = Conv | Dense | MaxPool | SumPool
+WORTH = 1.15  # bytes are this much faster than halves, even where all 16-bit sums are as short as they can be
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is summed, or compared, over which pixels; `weight` is (outputs, inputs, rows, columns)."""
+
+    weight: NDArray[np.int64]
+    bias: NDArray[np.int32]
+    axes: Axes
+    lanewise: bool
+    pool: bool
+    combine: str
+    positions: int
+
+    @classmethod
+    def of(cls, step: Summing, x: tuple[int, ...], y: tuple[int, ...]) -> Window:
+        """`x` and `y` are the shapes of what it reads and makes."""
+        size = (*x, 1, 1)[:2] if len(x) == 3 else (1, 1)
+        out = (y[0], y[1]) if len(y) == 3 else (1, 1)
+        if isinstance(step, Dense):
+            axes = Axes(*((line,) for line in conv_lines(1, 1, 1, 1, 0, 1) * 2))
+            return cls(_weights(step), step.bias.astype(np.int32), axes, False, False, "multiply", 1)
+        window = step.window
+
+        def lines(axis: int) -> tuple[Line, ...]:
+            pad, dilation = window.padding[axis], window.dilation[axis]
+            return tuple(conv_lines(size[axis], out[axis], window.kernel[axis], window.stride[axis], pad, dilation))
+
+        axes, positions = Axes(lines(0), lines(1)), out[0] * out[1]
+        if isinstance(step, Conv):
+            weight = _weights(step)
+            lanewise = is_depthwise(step, x[-1])
+            full = weight if lanewise else ungroup(weight, step.groups)  # type: ignore[arg-type]
+            bias = step.bias.astype(np.int32)
+            return cls(np.ascontiguousarray(full), bias, axes, lanewise, False, "multiply", positions)
+        ones = np.ones((x[-1], 1, *window.kernel), np.int64)
+        combine = "max" if isinstance(step, MaxPool) else "multiply"
+        return cls(ones, np.zeros(x[-1], np.int32), axes, True, True, combine, positions)
+
+    def costs(self, plan: Plan, sums: Sums, images: int) -> dict[str, Any]:
+        """What the profile says of the layer."""
+        if self.pool:
+            return {"encoding": "", "density": 1.0, "macs": 0, "macs_kept": 0}
+        each = PER_WORD[sums.storage] if not self.lanewise else 1
+        return {
+            "encoding": "depthwise" if self.lanewise else f"tiles ({sums.storage})",
+            "density": float(np.count_nonzero(self.weight)) / max(1, self.weight.size),
+            "macs": int(self.weight.size) * self.positions * images,
+            "macs_kept": plan.macs * each,
+        }
+
+
+def is_depthwise(step: Instruction, channels: int) -> bool:
+    return isinstance(step, Conv) and step.groups == channels and step.weight.shape[2:] == (1, channels)
+
+
+def storages(program: Program, machine: Machine, images: int) -> dict[str, Map]:
+    """Every map in the narrowest form that holds its interval and that all sums over it can work with."""
+    found = {}
+    for name, kind in program.types.items():
+        height, width = kind.shape[:2] if len(kind.shape) == 3 else (1, 1)
+        users = program.users[name]
+        readers = [user for user in users if _multiplies(user, kind.channels)]
+        low, high = int(kind.low.min()), int(kind.high.max())
+        storage, limits = "words", np.iinfo(np.int16)
+        if machine.madd and limits.min <= low and high <= limits.max:
+            storage = "halves"
+            if low >= 0 and high <= 255 and all(_pays_in_bytes(user, high, machine) for user in readers):
+                storage = "bytes"
+        small = kind.channels <= SMALL_BLOCK and storage != "words" and bool(users) and len(readers) == len(users)
+        small = small and name not in program.outputs and not isinstance(program[name], MaxPool)
+        block = SMALL_BLOCK if small and name in [step.name for step in program.inputs] else BLOCK
+        found[name] = Map(images, kind.channels, height, width, storage, block)
+    return found
+
+
+def _multiplies(step: Instruction, channels: int) -> bool:
+    return isinstance(step, (Conv, Dense)) and not is_depthwise(step, channels)
+
+
+def _weights(step: Instruction) -> NDArray[np.int64]:
+    assert isinstance(step, (Conv, Dense))
+    weight = step.weight if isinstance(step, Conv) else step.weight[None, None]
+    return np.asarray(weight.transpose(3, 2, 0, 1))
+
+
+def _pays_in_bytes(step: Instruction, highest: int, machine: Machine) -> bool:
+    """Whether sums of bytes are faster than sums of halves, with the tiles that must be split for them to be exact."""
+    weight = _weights(step)
+    if not holds(weight, "bytes"):
+        return False
+    if machine.dot:
+        return True
+    encoded = tiles.from_dense(words_of(weight, "bytes"), BLOCK, 4)  # type: ignore[arg-type]
+    return len(prove(encoded, Sums("bytes", 1), highest).index) < WORTH * max(1, len(encoded.index))
+
+
+def storage_for(window: Window, source: Map, machine: Machine) -> str:
+    """How the kernel needs its input: as it is stored, or wider where the weights are wider."""
+    if window.lanewise:
+        return source.storage
+    ladder = [storage for storage in NARROWEST if machine.madd or storage == "words"]
+    wider = ladder[ladder.index(source.storage) :]
+    return next(storage for storage in wider if holds(window.weight, storage))
+
+
+def plan_sum(
+    window: Window, source: Map, target: Map, highest: int, residual: bool, machine: Machine, options: Options
+) -> tuple[Plan, SumChoice]:
+    """The tables of a kernel that reads `source` as it is stored; `highest` is the greatest input."""
+    forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage)
+    dense = window.combine == "max" or options.encoding == "dense"
+    view = source.view(words=not window.lanewise)
+    image_bytes = 4 * source.pixels * source.blocks * source.words
+    choice = choose(
+        window.weight, window.axes, machine, forms, highest, window.lanewise, source.words, image_bytes,
+        source.images, options.threads, dense,
+    )  # fmt: skip
+    plan = plan_conv(
+        choice.encoded,
+        machine.lanes,
+        choice.vectors,
+        cover(window.axes, choice.height, choice.width),
+        view,
+        target.view(),
+        batch=source.images,
+        lanewise=window.lanewise,
+        residual="before" if residual else "",
+        threads=choice.threads,
+        tile_outer=choice.tile_outer,
+        accumulators=16 if choice.sums.kind == "dot" else 1,
+        combine=window.combine,
+    )
+    return plan, choice
