@@ -10,6 +10,8 @@ from tvm import tirx as T
 Expr = Any
 Stmt = Any
 
+EFFORT = "lhcc.effort"  # the attribute of a kernel that tells LLVM's level of optimisation, where it is not 3
+
 
 def integer(value: int) -> Expr:
     return T.IntImm("int32", value)

@@ -13,6 +13,7 @@ from tvm import IRModule, tirx, transform
 from tvm.target import Target
 
 from lhcc.ir import tir_pipeline
+from lhcc.ir.tir import EFFORT
 from lhcc.report.progress import report
 from lhcc.runtime.files import scratch
 from lhcc.runtime.machine import ARCHITECTURES, host_arch, host_system, needed
@@ -32,16 +33,16 @@ def compile_kernels(
 ) -> bytes:
     """A shared library that holds each PrimFunc of `kernels` under its name."""
     jobs = jobs or os.cpu_count() or 1
-    names = sorted(kernels)
-    count = 1 if jobs == 1 else max(1, min(len(names), jobs * GROUPS_PER_JOB))
-    groups = [names[i::count] for i in range(count)]
+    groups = _groups(kernels, 1 if jobs == 1 else jobs * GROUPS_PER_JOB)
+    count = len(groups)
     with scratch() as folder:
 
         def compile_group(number: int) -> Path:
             path = folder / f"kernels{number}.o"
-            module = IRModule({name: kernels[name].with_attr("global_symbol", name) for name in groups[number]})
+            effort, names = groups[number]
+            module = IRModule({name: kernels[name].with_attr("global_symbol", name) for name in names})
             with transform.PassContext(opt_level=3, config={**CONFIG, **(pass_config or {})}):
-                tirx.build(module, target, pipeline=tir_pipeline.NAME).write_to_file(str(path))
+                tirx.build(module, _with(effort, target), pipeline=tir_pipeline.NAME).write_to_file(str(path))
             return path
 
         objects = []
@@ -50,6 +51,22 @@ def compile_kernels(
             objects.append(path)
             report("compiling kernels", len(objects), count)
         return link(objects, target, folder / "kernels.so", tools)
+
+
+def _groups(kernels: Mapping[str, Any], count: int) -> list[tuple[int, list[str]]]:
+    """About `count` groups of names of kernels to be compiled together, each with LLVM's level of optimisation."""
+    by_effort: dict[int, list[str]] = {}
+    for name in sorted(kernels):
+        by_effort.setdefault(int((kernels[name].attrs or {}).get(EFFORT, 3)), []).append(name)
+    found = []
+    for effort, names in by_effort.items():
+        parts = max(1, min(len(names), count * len(names) // len(kernels)))
+        found += [(effort, names[part::parts]) for part in range(parts)]
+    return found
+
+
+def _with(effort: int, target: Target) -> Target:
+    return target if effort == 3 else Target({**target.export(), "opt-level": effort})
 
 
 def _each(work: Callable[[int], Path], count: int, jobs: int) -> Iterator[Path]:

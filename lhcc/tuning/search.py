@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 
 from lhcc.tuning.database import Database, Record, Setting
-from lhcc.tuning.ranking import Ranking
+from lhcc.tuning.ranking import Experience, Ranking
 from lhcc.tuning.space import Task
 
 FINALISTS = 3
@@ -32,9 +32,10 @@ class Search:
     broken: bool = False  # not even the untuned choice can be measured
 
     @classmethod
-    def resume(cls, task: Task, database: Database, setting: Setting) -> Search:
+    def resume(cls, task: Task, database: Database, setting: Setting, experience: Experience | None = None) -> Search:
         """Starts from what the database knows already."""
-        search = cls(task, Ranking(task.choices, task.estimates))
+        codes = [task.code(choice) for choice in task.choices]
+        search = cls(task, Ranking(task.choices, task.estimates, codes, experience))
         search.ranking.drop(BASE)
         numbers = {tuple(sorted(choice.items())): number for number, choice in enumerate(task.choices)}
         for record in database.of(task.workload, setting):
@@ -43,7 +44,6 @@ class Search:
                 search.take(number, record)
                 search.settled = record.final
                 search.chosen = number if record.final else search.chosen
-        search.stale = 0
         return search
 
     def take(self, number: int, record: Record) -> None:
@@ -57,10 +57,12 @@ class Search:
         self.base_us, self.settled = record.base_us, False
         if number == BASE:
             return
-        before = self.best_ratio
         self.ratios[number] = record.ratio
-        self.stale = 0 if record.ratio < before * (1 - NOISE) else self.stale + 1
         self.ranking.learn(number, record.ratio)
+
+    def note_progress(self, before: float) -> None:
+        """After a batch: `before` is the best ratio that was known before it."""
+        self.stale = 0 if self.best_ratio < before * (1 - NOISE) else self.stale + 1
 
     @property
     def tried(self) -> int:
@@ -82,13 +84,15 @@ class Search:
             return self.chosen
         return min(self.ratios, key=lambda n: self.ratios[n]) if self.best_ratio < 1 else BASE
 
-    def finished(self, batch: int) -> bool:
-        return self.broken or not len(self.ranking) or self.stale >= PATIENCE * batch
+    @property
+    def finished(self) -> bool:
+        return self.broken or not len(self.ranking) or self.stale >= PATIENCE
 
-    def promise(self, batch: int) -> float:
+    @property
+    def promise(self) -> float:
         """What trying more candidates may save: the time spent in the layers, less as nothing better is found."""
         time = (self.base_us or UNMEASURED * self.task.estimates[BASE]) * self.best_ratio * len(self.task.layers)
-        promise: float = time * 0.7 ** (self.stale / batch)
+        promise: float = time * 0.7**self.stale
         return promise
 
     def finalists(self) -> list[int]:

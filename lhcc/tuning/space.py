@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -16,6 +16,11 @@ from lhcc.tuning.database import Setting
 from lhcc.tuning.worker import Problem
 
 Choice = Mapping[str, Any]  # a target's own record of a choice, as plain values
+
+
+def own_code(choice: Choice) -> Hashable:
+    """Code that no other choice shares."""
+    return tuple(sorted(choice.items()))
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Task:
     estimates: Sequence[float]
     problem: Callable[[], Problem]
     kernel: Callable[[Choice], Kernel]
+    code: Callable[[Choice], Hashable] = own_code  # equal for choices that differ in data only: one kernel serves all
 
 
 class Space(Protocol):

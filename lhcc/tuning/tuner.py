@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -14,13 +14,15 @@ from lhcc.report.progress import report
 from lhcc.runtime.codegen import compile_kernels
 from lhcc.tuning.database import Database, Record, Setting
 from lhcc.tuning.measure import CandidateFailed, Measurer
+from lhcc.tuning.ranking import Experience
 from lhcc.tuning.search import BASE, NOISE, Search, ratio, typical
 from lhcc.tuning.space import Space, Task
 from lhcc.tuning.worker import Code, Problem
 
-BATCH = 4  # candidates that are measured in turn with the untuned one
+BATCH = 4  # kernels whose candidates are measured in turn with the untuned one
 AHEAD = 2  # batches that are compiled before they are measured
-QUICK, QUICK_S = 9, 0.2  # rounds of a first measurement, and the most seconds that they may take
+GLANCE, QUICK, QUICK_S = 3, 6, 0.2  # rounds of a first measurement and, of what ...
+NEAR = 1.15  # ... is so near to the best, of a second; the most seconds that these may take
 CAREFUL, CAREFUL_S = 60, 0.5  # of a last one
 FINAL_SHARE = 0.3  # of the budget, at most, for comparing the best once more
 KERNEL = "kernel"
@@ -32,7 +34,8 @@ class Batch:
 
     search: Search
     problem: Future[Problem]
-    codes: dict[int, Future[Code]]
+    base: Future[list[Code]]
+    codes: dict[tuple[int, ...], Future[list[Code]]]  # by the candidates that share machine code
 
 
 class Tuner:
@@ -46,6 +49,7 @@ class Tuner:
         self.measured = self.batches = 0
         self.searches: list[Search] = []
         self.problems: dict[str, Future[Problem]] = {}
+        self.bases: dict[str, Future[list[Code]]] = {}
         self.libraries: dict[str, bytes] = {}  # machine code by the identity of its kernel
         # with cores to spare, compiling goes on while candidates are measured; else the two take turns on all cores
         cores = len(os.sched_getaffinity(0))
@@ -54,7 +58,8 @@ class Tuner:
 
     def run(self, tasks: Sequence[Task]) -> str:
         """Searches; why it ended.  Ctrl-C ends it, too: what was measured is in the database already."""
-        self.searches = [Search.resume(task, self.database, self.setting) for task in tasks]
+        experience = Experience()
+        self.searches = [Search.resume(task, self.database, self.setting, experience) for task in tasks]
         try:
             ended = self._explore()
             self._settle()
@@ -66,8 +71,6 @@ class Tuner:
 
     # ---- first measurements
     def _explore(self) -> str:
-        share = min(FINAL_SHARE * self.budget_s, 1.5 * CAREFUL_S * len(self.searches))
-        end = self.deadline - share
         waiting: deque[Batch] = deque()
         while True:
             if self.overlap or not waiting:
@@ -75,13 +78,15 @@ class Tuner:
                     waiting.append(self._begin(search))
             if not waiting:
                 return "nothing more to gain"
+            finals = sum(search.base_us is not None and not search.settled for search in self.searches)
+            end = self.deadline - min(FINAL_SHARE * self.budget_s, 1.5 * CAREFUL_S * (finals + len(waiting)))
             end_now = end if self.batches else math.inf  # however short the time is, something is measured
             if not self.overlap:
-                wait([code for batch in waiting for code in batch.codes.values()], _left(end_now))
+                wait([code for batch in waiting for code in [batch.base, *batch.codes.values()]], _left(end_now))
             if time.monotonic() > end_now:
                 for batch in waiting:
-                    for code in batch.codes.values():
-                        code.cancel()
+                    for codes in batch.codes.values():
+                        codes.cancel()
                 return "the time is over"
             self._measure(waiting.popleft(), end_now)
             self.batches += 1
@@ -89,68 +94,92 @@ class Tuner:
 
     def _most_promising(self, waiting: deque[Batch]) -> Search | None:
         busy = [batch.search for batch in waiting]
-        left = [s for s in self.searches if not s.finished(BATCH) and not any(s is other for other in busy)]
-        return max(left, key=lambda search: search.promise(BATCH), default=None)
+        left = [s for s in self.searches if not s.finished and not any(s is other for other in busy)]
+        return max(left, key=lambda search: search.promise, default=None)
 
     def _begin(self, search: Search) -> Batch:
-        numbers = [BASE, *search.ranking.next(BATCH)]
-        codes = {number: self.pool.submit(self._code, search.task, number) for number in numbers}
-        return Batch(search, self._problem(search.task), codes)
+        shared: dict[Hashable, list[int]] = {}
+        for number in search.ranking.next(BATCH):
+            shared.setdefault(search.ranking.codes[number], []).append(number)
+        codes = {tuple(numbers): self.pool.submit(self._compile, search.task, numbers) for numbers in shared.values()}
+        return Batch(search, self._problem(search.task), self._base(search.task), codes)
 
     def _problem(self, task: Task) -> Future[Problem]:
         if task.workload not in self.problems:
             self.problems[task.workload] = self.pool.submit(task.problem)
         return self.problems[task.workload]
 
-    def _code(self, task: Task, number: int) -> Code:
-        kernel = task.kernel(task.choices[number])
-        if kernel.identity not in self.libraries:
-            functions = {KERNEL: kernel.function}
-            self.libraries[kernel.identity] = compile_kernels(functions, self.space.tvm_target(), jobs=1)
-        return Code(self.libraries[kernel.identity], KERNEL, kernel.constants)
+    def _base(self, task: Task) -> Future[list[Code]]:
+        if task.workload not in self.bases:
+            self.bases[task.workload] = self.pool.submit(self._compile, task, [BASE])
+        return self.bases[task.workload]
+
+    def _compile(self, task: Task, numbers: Sequence[int]) -> list[Code]:
+        """Candidates that are expected to share their machine code, with what is their own."""
+        kernels = [task.kernel(task.choices[number]) for number in numbers]
+        for kernel in kernels:
+            if kernel.identity not in self.libraries:
+                library = compile_kernels({KERNEL: kernel.function}, self.space.tvm_target(), jobs=1)
+                self.libraries[kernel.identity] = library
+        return [Code(self.libraries[kernel.identity], KERNEL, kernel.constants) for kernel in kernels]
 
     def _measure(self, batch: Batch, end: float) -> None:
         """Checks and times the candidates of a batch; one that fails is noted as such, one not ready is forgotten."""
         search = batch.search
-        wait([batch.problem], _left(end))
-        wait(batch.codes.values(), _left(end))
-        if not batch.problem.done() or not batch.codes[BASE].done():
+        parts = [batch.problem, batch.base, *batch.codes.values()]
+        wait(parts, _left(end))
+        if not batch.problem.done() or not batch.base.done():
             return
         self.measurer.begin(self.searches.index(search), batch.problem.result())
-        ready = {number: code for number, code in batch.codes.items() if code.done()}
-        good = [number for number, code in ready.items() if self._passes(search, number, code)]
-        if BASE not in good:
+        if not self._pass(search, [BASE], batch.base):
             search.broken = True
             return
-        for numbers in self._timed(search, [n for n in good if n != BASE], QUICK, QUICK_S):
-            for number, (us, base_us) in numbers.items():
+        ready = [(numbers, codes) for numbers, codes in batch.codes.items() if codes.done()]
+        good = [number for numbers, codes in ready for number in self._pass(search, numbers, codes)]
+        before = search.best_ratio
+        found = self._timed(search, good, GLANCE, QUICK_S)
+        fastest = min([before, *(us / base_us for us, base_us in found.values())])
+        near = [n for n, (us, base_us) in found.items() if us / base_us < fastest * NEAR]
+        if near:
+            found.update(self._timed(search, near, QUICK, QUICK_S))
+        for number, (us, base_us) in found.items():
+            if number not in search.failures:  # in the second measurement
                 self._note(search, number, us, base_us)
+        search.note_progress(before)
 
-    def _passes(self, search: Search, number: int, code: Future[Code]) -> bool:
+    def _pass(self, search: Search, numbers: Sequence[int], codes: Future[list[Code]]) -> list[int]:
+        """Those of the candidates that compute what they should."""
+        good = []
         try:
-            self.measurer.check(number, code.result())
-        except CandidateFailed as error:
-            self._note(search, number, error=str(error))
-            return False
-        except (ValueError, RuntimeError) as error:  # the compiler refuses it
-            self._note(search, number, error=f"it cannot be compiled: {error}")
-            return False
-        return True
+            made = codes.result()
+        except (ValueError, RuntimeError) as error:  # the compiler refuses them
+            for number in numbers:
+                self._note(search, number, error=f"it cannot be compiled: {error}")
+            return []
+        for number, code in zip(numbers, made, strict=True):
+            try:
+                self.measurer.check(number, code)
+                good.append(number)
+            except CandidateFailed as error:
+                self._note(search, number, error=str(error))
+        return good
 
     def _timed(
         self, search: Search, numbers: list[int], rounds: int, seconds: float
-    ) -> list[dict[int, tuple[float, float]]]:
+    ) -> dict[int, tuple[float, float]]:
         """Microseconds of the candidates and of the untuned one; a group that kills the worker is tried one by one."""
         try:
             base, *others = self.measurer.time([BASE, *numbers], rounds, seconds)
         except CandidateFailed as error:
-            if len(numbers) > 1:
-                return [found for n in numbers for found in self._timed(search, [n], rounds, seconds)]
+            found: dict[int, tuple[float, float]] = {}
             for number in numbers:
-                self._note(search, number, error=str(error))
-            return []
+                if len(numbers) > 1:
+                    found.update(self._timed(search, [number], rounds, seconds))
+                else:
+                    self._note(search, number, error=str(error))
+            return found
         base_us = typical(base)
-        return [{n: (ratio(samples, base) * base_us, base_us) for n, samples in zip(numbers, others, strict=True)}]
+        return {n: (ratio(samples, base) * base_us, base_us) for n, samples in zip(numbers, others, strict=True)}
 
     def _note(
         self,
@@ -173,22 +202,18 @@ class Tuner:
         open_ = [s for s in self.searches if s.base_us is not None and not s.settled and not s.broken]
         for done, search in enumerate(open_):
             report("comparing the best", done, len(open_))
-            finalists = [BASE, *search.finalists()]
-            codes = {number: self.pool.submit(self._code, search.task, number) for number in finalists}
+            codes = {(n,): self.pool.submit(self._compile, search.task, [n]) for n in search.finalists()}
             self.measurer.begin(self.searches.index(search), self._problem(search.task).result())
-            good = [number for number, code in codes.items() if self._passes(search, number, code)]
-            if BASE in good:
-                self._decide(search, [number for number in good if number != BASE])
+            if self._pass(search, [BASE], self._base(search.task)):
+                good = [number for numbers, code in codes.items() for number in self._pass(search, numbers, code)]
+                self._decide(search, good)
 
     def _decide(self, search: Search, candidates: list[int]) -> None:
         left = max(CAREFUL_S / 5, min(CAREFUL_S, self.deadline - time.monotonic()))
-        found: dict[int, tuple[float, float]] = {}
-        for group in self._timed(search, candidates, CAREFUL, left):
-            found.update(group)
+        found = self._timed(search, candidates, CAREFUL, left)
         near = _near(found)
         if len(near) > 1:  # within noise of each other: look again at these
-            for group in self._timed(search, near, CAREFUL, left):
-                found.update(group)
+            found.update(self._timed(search, near, CAREFUL, left))
         best = min(found, key=lambda n: found[n][0] / found[n][1], default=BASE)
         us, base_us = found.get(best, (search.base_us, search.base_us))
         assert us is not None and base_us is not None

@@ -20,12 +20,14 @@ class Choice:
     unroll: int = 4  # input channels per turn of the innermost loop
     chains: int = 16  # independent sums that a small register tile is given, to hide the latency of multiply-adds
     threads: int = 1  # that share the layer
+    effort: int = 3  # LLVM's: 1 compiles in half the time, to code that is about as fast, some faster and some slower
 
     def __str__(self) -> str:
         form = "dense" if self.dense else "tiles"
         order = "tiles" if self.tile_outer else "outputs"
         text = f"{form} of {self.depth} inputs x {self.vectors} vectors, {self.height}x{self.width} px, {order} outer"
         extra = [f"unroll {self.unroll}"] * (self.unroll != 4) + [f"{self.chains} chains"] * (self.chains != 16)
+        extra += [f"O{self.effort}"] * (self.effort != 3)
         return ", ".join([text, *extra])
 
     def to_dict(self) -> dict[str, Any]:

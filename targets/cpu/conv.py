@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
+from lhcc.ir.tir import EFFORT, flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
 from lhcc.ir.vector import const, epilogue
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
@@ -62,7 +62,7 @@ class ConvKernel:
         weights = [self.weights, self.bias] if spec.combine == "multiply" else []
         arguments = [self.source, *weights, self.plan]
         arguments += self.extra_arguments()
-        return function([*arguments, self.target], [*self.views, *whole])
+        return function([*arguments, self.target], [*self.views, *whole]).with_attr(EFFORT, spec.effort)
 
     def extra_arguments(self) -> list[Expr]:
         return [self.residual] if self.spec.residual else []

@@ -16,7 +16,7 @@ from lhcc.targets.base import Options
 from lhcc.targets.cpu import cost
 from lhcc.targets.cpu.choice import Choice
 from lhcc.targets.cpu.cost import Form
-from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
+from lhcc.targets.cpu.geometry import Line, conv_lines, splits, transposed_lines
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.plan import Plan, View, blocked_view, merge_columns, plan_conv, planar_view, rows_view
 from lhcc.targets.cpu.tiling import Axes, Divisions, cover, divisions
@@ -24,8 +24,8 @@ from lhcc.targets.cpu.workload import setting, workload
 
 DENSE_MARGIN = 1.03  # leave the dense form only for an estimated gain beyond this
 WORTH_MEASURING = 2.0  # times the best estimate
-UNROLLS, CHAINS = (4, 2, 8, 16), (16, 8)  # what the estimate cannot tell apart, best guess first ...
-UNSEEN = 0.005  # ... and how much worse each further guess is taken to be
+UNROLLS, CHAINS, EFFORTS = (4, 2, 8, 16), (16, 8), (1, 3)  # what the estimate cannot tell apart, best guess first ...
+UNSEEN, SLOWER_COMPILE = 0.005, 0.02  # ... and how much worse each further guess is taken to be
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,14 @@ def ranked(problem: Problem) -> list[Candidate]:
     limit = min(candidate.cycles for candidate in candidates) * WORTH_MEASURING
     near = [candidate for candidate in candidates if candidate.cycles <= limit]
     variants = [
-        Candidate(replace(c.choice, unroll=unroll, chains=chains), c.cycles * (1 + UNSEEN * (i + j)))
-        for i, chains in enumerate(CHAINS)
-        for j, unroll in enumerate(UNROLLS)
+        Candidate(
+            replace(c.choice, unroll=unroll, chains=chains, effort=effort),
+            c.cycles * (1 + UNSEEN * (i + j) + SLOWER_COMPILE * k),
+        )
         for c in near
-        if problem.differs(c.choice, unroll, chains)
+        for i, chains in enumerate(problem.chains(c.choice))
+        for j, unroll in enumerate(problem.unrolls(c.choice))
+        for k, effort in enumerate(EFFORTS)
     ]
     found = {candidate.choice: candidate for candidate in [first, *sorted(variants, key=lambda c: c.cycles)]}
     return list(found.values())
@@ -172,11 +175,19 @@ class Problem:
         """Outputs of the largest register tile."""
         return max(1, self.machine.accumulators(vectors) // vectors)
 
-    def differs(self, choice: Choice, unroll: int, chains: int) -> bool:
-        """Whether these are the choice's own, or would generate other code."""
-        small = choice.height * choice.width * choice.vectors * 2 <= choice.chains
-        same_sums = chains == choice.chains or (small and choice.depth > 1)
-        return same_sums and (unroll == choice.unroll or unroll < choice.depth)
+    def chains(self, choice: Choice) -> tuple[int, ...]:
+        """Those that generate different code."""
+        pixels, vectors = choice.height * choice.width, choice.vectors
+        most = self.machine.accumulators(vectors)
+        sums = {chains: splits(pixels, vectors, choice.depth, min(chains, most)) for chains in CHAINS}
+        return tuple(next(c for c in CHAINS if sums[c] == count) for count in dict.fromkeys(sums.values()))
+
+    def unrolls(self, choice: Choice) -> tuple[int, ...]:
+        """Those that generate different code: one that does not divide the inputs is none."""
+        inputs = self.layer.image[1] if self.merged else choice.depth
+        dividing = {unroll: unroll if inputs % unroll == 0 else 1 for unroll in UNROLLS}
+        turns = {unroll: inputs if inputs < 2 * turn else turn for unroll, turn in dividing.items()}
+        return tuple(next(u for u in UNROLLS if turns[u] == turn) for turn in dict.fromkeys(turns.values()))
 
     def allows(self, choice: Choice) -> bool:
         """Whether the choice, which may come from a file, is one for this layer."""
@@ -188,6 +199,7 @@ class Problem:
             and choice.height * choice.width <= self.pixels(choice.vectors)
             and choice.unroll in UNROLLS
             and choice.chains in CHAINS
+            and choice.effort in EFFORTS
             and choice.threads in (1, self.options.threads)
         )
 
@@ -296,6 +308,7 @@ class Problem:
             combine="max" if layer.weight is None else "multiply",
             unroll=choice.unroll,
             merged=self.merged,
+            effort=choice.effort,
         )
 
 

@@ -90,6 +90,7 @@ class ConvSpec:
     merged: int = 1  # kernel columns that one step runs through, `merged_step` input elements apart
     merged_step: int = 0
     prefetch: int = 0  # how many weights ahead are asked for, one cache line per line consumed
+    effort: int = 3  # of LLVM
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -157,6 +158,7 @@ def plan_conv(
     combine: str = "multiply",
     unroll: int = 4,
     merged: bool = False,
+    effort: int = 3,
 ) -> Plan:
     """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`.
 
@@ -263,6 +265,7 @@ def plan_conv(
         merged=len(columns) if merged else 1,
         merged_step=((columns[1] or 0) - (columns[0] or 0)) * source.pixel if merged and len(columns) > 1 else 0,
         prefetch=PREFETCH if lanes == 16 and encoded.values.nbytes > STREAMED else 0,
+        effort=effort,
     )
     return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from lhcc.targets.cpu.plan import ConvSpec
 from lhcc.targets.cpu.target import CpuTarget
 from lhcc.targets.cpu.workload import setting, workload
 from lhcc.tuning.database import Setting
-from lhcc.tuning.space import Kernel, Task, random_map
+from lhcc.tuning.space import Kernel, Task, own_code, random_map
 from lhcc.tuning.worker import Problem
 
 EVICT = 4 << 20  # bytes: more than this of other layers' data makes no difference to the next run of a layer
@@ -83,11 +83,16 @@ class CpuSpace:
             return Problem(inputs, np.asarray(expected, np.float32), self.options.threads, min(others, EVICT))
 
         choices = [candidate.choice.to_dict() for candidate in candidates]
-        return Task(key, tuple(names), choices, [candidate.cycles for candidate in candidates], problem, kernel)
+        return Task(key, tuple(names), choices, [c.cycles for c in candidates], problem, kernel, _code)
 
 
 def create(target: CpuTarget, options: Options) -> CpuSpace:
     return CpuSpace(target, options)
+
+
+def _code(choice: Mapping[str, Any]) -> Hashable:
+    """Which tiles are kept, and the order of the loops, are data."""
+    return own_code({name: value for name, value in choice.items() if name not in ("dense", "tile_outer")})
 
 
 def _bytes(layer: ConvLayer) -> int:
