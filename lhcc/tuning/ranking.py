@@ -39,11 +39,10 @@ class Experience:
         for ranking in self.rankings:
             if len(ranking.seen) > 1:
                 x, error = ranking.observed()
-                x = x - x.mean(axis=0)
+                x -= x.mean(axis=0)
                 gram[np.ix_(ranking.shared, ranking.shared)] += x.T @ x
                 moment[ranking.shared] += x.T @ error
-        solution: Floats = np.linalg.solve(gram, moment)
-        return solution
+        return np.asarray(np.linalg.solve(gram, moment), np.float64)
 
 
 class Ranking:

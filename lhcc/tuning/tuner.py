@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 from lhcc.report.progress import report
 from lhcc.runtime.codegen import compile_kernels
@@ -126,7 +127,7 @@ class Tuner:
     def _measure(self, batch: Batch, end: float) -> None:
         """Checks and times the candidates of a batch; one that fails is noted as such, one not ready is forgotten."""
         search = batch.search
-        parts = [batch.problem, batch.base, *batch.codes.values()]
+        parts: list[Future[Any]] = [batch.problem, batch.base, *batch.codes.values()]
         wait(parts, _left(end))
         if not batch.problem.done() or not batch.base.done():
             return

@@ -22,7 +22,7 @@ def model() -> Any:
     """Three convolutions of equal geometry, one of them with another density, on 6x6 maps of 16 channels."""
     rng = np.random.default_rng(0)
     nodes, constants = [], []
-    places = rng.random((4, 4, 3, 3)).repeat(4, 0).repeat(4, 1)
+    places = rng.random((1, 4, 3, 3)).repeat(16, 0).repeat(4, 1)
     for number, density in enumerate((0.2, 0.2, 1.0)):
         kept = places < density
         weight = (rng.standard_normal((16, 16, 3, 3)) * kept).astype(np.float32)
