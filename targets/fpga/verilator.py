@@ -1,4 +1,8 @@
-"""Builds a design with Verilator into a shared library and runs it; the Verilator runtime is compiled only once."""
+"""Builds a design with Verilator into a shared library and runs it.
+
+Verilator's runtime and a precompiled form of its header are made once and kept.  A design is compiled as two units at
+the same time: what runs once, without optimisation, and what runs every cycle, optimised as long as that is quick.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,16 @@ from lhcc.targets.fpga.verilog_top import TOP, port
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
+_STATEMENTS = 400
+"""statements per C++ function: the compiler's time grows faster than a function does"""
+_QUICK = 1_500_000
+"""bytes of generated code up to which it is optimised, about 2,000 additions; more would take longer than it saves"""
+
+
+_OPTIONS = (
+    "--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
+    "--top-module", TOP, "--prefix", "Vlhcc", "--output-split", "0", "--output-split-cfuncs", str(_STATEMENTS),
+)  # fmt: skip
 
 
 class SimulationError(LhccError):
@@ -77,19 +93,45 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lhcc"
 
 
-def _runtime(tool: Tool, compiler: str) -> list[Path]:
-    """The runtime's object files, compiled with optimisation and kept."""
-    folder = cache_folder() / f"verilator-{tool.key}"
+@dataclass(frozen=True)
+class Runtime:
+    """What every design needs of Verilator: its object files, and its header, precompiled where the compiler can."""
+
+    objects: tuple[Path, ...]
+    header: Path
+
+
+def _runtime(tool: Tool, compiler: str) -> Runtime:
+    folder = cache_folder() / f"verilator-{tool.key}-{Path(compiler).name}-{_version(compiler)}"
     folder.mkdir(parents=True, exist_ok=True)
-    objects = []
-    for name in _RUNTIME:
-        target = folder / (name.removesuffix(".cpp") + ".o")
-        if not target.exists():
-            part = target.with_suffix(f".{os.getpid()}.o")
-            _run([compiler, "-O2", "-fPIC", *_flags(tool), "-c", tool.root / "include" / name, "-o", part])
-            part.replace(target)
-        objects.append(target)
-    return objects
+    header = folder / "runtime.h"
+    if not header.exists():
+        _whole(header, lambda part: part.write_text('#include "verilated.h"\n'))
+    command = [compiler, "-O1", *_flags(tool)]
+    jobs = [([*command, "-x", "c++-header", header], header.with_name(f"runtime.h.{_precompiled(compiler)}"))]
+    objects = tuple(folder / (name.removesuffix(".cpp") + ".o") for name in _RUNTIME)
+    jobs += [([*command, "-c", tool.root / "include" / n], o) for n, o in zip(_RUNTIME, objects, strict=True)]
+    missing = [(made, target) for made, target in jobs if not target.exists()]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: _whole(job[1], lambda part: _run([*job[0], "-o", part])), missing))
+    return Runtime(objects, header)
+
+
+def _whole(target: Path, make: Callable[[Path], object]) -> None:
+    """Makes a file under another name first, so that nobody ever sees half of it."""
+    part = target.with_name(f"{os.getpid()}-{target.name}")
+    make(part)
+    part.replace(target)
+
+
+def _precompiled(compiler: str) -> str:
+    return "pch" if "clang" in Path(compiler).name else "gch"
+
+
+@cache
+def _version(compiler: str) -> str:
+    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def _flags(tool: Tool) -> list[str]:
@@ -97,6 +139,7 @@ def _flags(tool: Tool) -> list[str]:
     return [
         "-std=c++20",
         "-w",
+        "-fPIC",
         f"-I{include}",
         f"-I{include / 'vltstd'}",
         "-DVERILATOR=1",
@@ -174,10 +217,10 @@ def build(
     folder: Path,
     inputs: Sequence[PortShape],
     outputs: Sequence[PortShape],
-    optimise: int = 0,
+    optimise: bool | None = None,
     vcd: bool = False,
 ) -> Simulation:
-    """Verilates and compiles a design as one unit; `optimise` 1 pays beyond some million cycles."""
+    """Verilates and compiles a design; `optimise` is chosen by the design's size where it is not given."""
     tool, compiler = find_verilator(), _compiler()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -186,33 +229,34 @@ def build(
         (folder / name).write_text(text)
     model = folder / "model"
     shutil.rmtree(model, ignore_errors=True)
-    options = [
-        "--cc",
-        "-O3",
-        "--x-assign",
-        "fast",
-        "--x-initial",
-        "fast",
-        "--no-timing",
-        "-Wno-fatal",
-        "-Wno-lint",
-        "--top-module",
-        TOP,
-        "--prefix",
-        "Vlhcc",
-        "--Mdir",
-        model,
-        "--output-split",
-        "0",
-        *(["--trace"] if vcd else []),
-    ]
-    _run([tool.binary, *options, folder / f"{TOP}.v"], tool.environment)
+    _run([tool.binary, *_OPTIONS, "--Mdir", model, *(["--trace"] if vcd else []), folder / f"{TOP}.v"],
+         tool.environment)  # fmt: skip
+    units = _units(model, inputs, outputs, optimise, vcd)
+    runtime = _runtime(tool, compiler)
+    command = [compiler, "-O1", *_flags(tool), f"-I{model}", "-include", runtime.header]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda unit: _run([*command, "-c", unit, "-o", unit.with_suffix(".o")]), units))
+    library = folder / f"simulation-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}.so"
+    _run([compiler, "-shared", *(u.with_suffix(".o") for u in units), *runtime.objects, "-pthread", "-o", library])
+    return Simulation(library, inputs, outputs)
+
+
+def _units(
+    model: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimise: bool | None, vcd: bool
+) -> tuple[Path, Path]:
+    """What runs every cycle, with the harness, and what runs once."""
     sources = sorted(model.glob("*.cpp"))
-    unit = [
-        '#include "verilated.h"',
+    once = [s for s in sources if s.stem.endswith("__Slow")]
+    always = [s for s in sources if s not in once]
+    if optimise is None:
+        optimise = sum(s.stat().st_size for s in always) <= _QUICK
+    plain = '#pragma GCC optimize("O0")' if "clang" not in _compiler() else "#pragma clang optimize off"
+    head = ['#include "verilated.h"', *(['#include "verilated_vcd_c.h"', "#define LHCC_VCD"] if vcd else [])]
+    lines = [
+        *head,
+        *([] if optimise else [plain]),
+        *(f'#include "{s.name}"' for s in always),
         '#include "Vlhcc.h"',
-        *(['#include "verilated_vcd_c.h"', "#define LHCC_VCD"] if vcd else []),
-        *(f'#include "{s.name}"' for s in sources),
         "#define TOP Vlhcc",
         f"#define INPUTS {len(inputs)}",
         f"#define OUTPUTS {len(outputs)}",
@@ -221,21 +265,7 @@ def build(
         f'#include "{_HARNESS}"',
         "",
     ]
-    (model / "unit.cpp").write_text("\n".join(unit))
-    library = folder / f"simulation-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}.so"
-    objects = _runtime(tool, compiler)
-    _run(
-        [
-            compiler,
-            f"-O{optimise}",
-            "-fPIC",
-            "-shared",
-            *_flags(tool),
-            f"-I{model}",
-            model / "unit.cpp",
-            *objects,
-            "-o",
-            library,
-        ]
-    )
-    return Simulation(library, inputs, outputs)
+    units = model / "every_cycle.cxx", model / "once.cxx"
+    units[0].write_text("\n".join(lines))
+    units[1].write_text("\n".join([*head, plain, *(f'#include "{s.name}"' for s in once), ""]))
+    return units
