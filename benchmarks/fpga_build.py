@@ -1,7 +1,7 @@
 """How long until the first simulated image, and how many cycles a second?  `python -m benchmarks.fpga_build`
 
 One unrolled dyadic 3x3 layer of about 500 and one of about 5,000 additions, and a digits network from its ONNX file.
-Figures asked for: 500 additions under 5 s and at least 0.5 million cycles a second, 5,000 under 10 s, digits under 30 s.
+Asked for: 500 additions under 5 s and at least 0.5 million cycles a second; 5,000 under 10 s; digits under 30 s.
 """
 
 from __future__ import annotations

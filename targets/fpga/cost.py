@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from lhcc.integer import Conv, Dense, Program
+from lhcc.integer.core import width
 from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.netlist import Netlist
-from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, WindowStage
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, TransposedStage
 
 DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
     "xc7a35t": (20_800, 50),
@@ -19,6 +20,10 @@ DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
 }
 
 
+DEEPEST = 64
+"""pixels up to which a line is kept in LUTs: four of them hold 6 bits of 32 pixels"""
+
+
 @dataclass(frozen=True)
 class Area:
     luts: int = 0
@@ -27,6 +32,11 @@ class Area:
 
     def __add__(self, other: Area) -> Area:
         return Area(self.luts + other.luts, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits)
+
+    @property
+    def weight(self) -> float:
+        """one figure to compare designs by: a LUT comes with two flip-flops, a block memory is worth some 180 LUTs"""
+        return self.luts + self.flip_flops / 2 + self.memory_bits / 200
 
     @property
     def block_memories(self) -> int:
@@ -61,18 +71,21 @@ def area(stage: AnyStage) -> Area:
         memory = sum(4 * len(lines[0]) * len(lines) for lines in (c.jobs, c.passes, c.weights, c.biases))
         memory += 32 * c.activation_bits * (c.words + c.input_words) + 16 * c.accumulator_bits * c.pixels
         return Area(512 * unit + 16 * 6 * c.accumulator_bits + 600, 16 * 8 * c.accumulator_bits, memory)
-    registers = stage.schedule.register_bits(stage.logic) + stage.schedule.steps
-    luts, lines = logic_luts(stage.logic) + 20, 0
-    if isinstance(stage, WindowStage):
-        g, bits = stage.geometry, stage.inputs[0].bits
-        registers += len(stage.wires) * bits
-        for row in range(min((w.row for w in stage.wires), default=0), g.kernel[0] - 1):
-            word = bits * len({w.channel for w in stage.wires if w.row <= row})
-            if g.width <= 64:
-                luts += word * -(-g.width // 32) * 4 // 6
-            else:
-                lines += word * g.width
-    return Area(luts, registers, lines)
+    registers = stage.schedule.register_bits(stage.logic) + stage.steps
+    luts, memory = logic_luts(stage.logic) + 20, 0
+    if isinstance(stage, TransposedStage):
+        registers += stage.product_schedule.register_bits(stage.products)
+        registers += sum(width(*ends) for ends in stage.links[-1].sums.values())
+        luts += logic_luts(stage.products) + sum(width(*ends) for ends in stage.joins)
+    for bits, pixels in stage.delays:
+        if pixels == 1:
+            registers += bits
+        elif pixels <= DEEPEST:
+            luts += -(-bits // 6) * 4 * -(-pixels // 32) + 2 * pixels.bit_length()
+            registers += bits
+        else:
+            memory += bits * pixels
+    return Area(luts, registers, memory)
 
 
 def unrolled_estimate(program: Program) -> int:

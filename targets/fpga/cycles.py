@@ -12,8 +12,8 @@ from lhcc.targets.fpga.stages import (
     FifoStage,
     JoinStage,
     Pipeline,
+    SlidingStage,
     Stage,
-    WindowStage,
 )
 
 
@@ -56,8 +56,8 @@ class _Pipe(_Unit):
 
 
 class _Window(_Pipe):
-    def __init__(self, stage: WindowStage, inputs: list[int], output: int) -> None:
-        super().__init__(inputs, output, stage.schedule.steps)
+    def __init__(self, stage: SlidingStage, inputs: list[int], output: int) -> None:
+        super().__init__(inputs, output, stage.steps)
         g = stage.geometry
         self.pixels, self.lag, self.flush = g.height * g.width, g.lag, g.flush
         (sy, sx), (last_y, last_x) = g.stride, g.last
@@ -110,7 +110,7 @@ class _Join(_Pipe):
 
 class _Accumulate(_Pipe):
     def __init__(self, stage: AccumulateStage, inputs: list[int], output: int) -> None:
-        super().__init__(inputs, output, stage.schedule.steps)
+        super().__init__(inputs, output, stage.steps)
         self.pixels, self.pixel = stage.inputs[0].pixels, 0
 
     def ready(self, offered: list[bool], out_ready: bool) -> bool:
@@ -226,14 +226,14 @@ def _unit(stage: AnyStage, links: dict[str, int], endless: bool) -> _Unit:
     inputs, output = [links[s.name] for s in stage.inputs], links[stage.output.name]
     if isinstance(stage, FifoStage):
         return _Fifo(1 << 62 if endless else stage.depth, inputs, output)
-    if isinstance(stage, WindowStage):
+    if isinstance(stage, SlidingStage):
         return _Window(stage, inputs, output)
     if isinstance(stage, ArrayStage):
         return _Array(stage, inputs, output)
     if isinstance(stage, AccumulateStage):
         return _Accumulate(stage, inputs, output)
     assert isinstance(stage, JoinStage) and isinstance(stage, Stage)
-    return _Join(inputs, output, stage.schedule.steps)
+    return _Join(inputs, output, stage.steps)
 
 
 def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:

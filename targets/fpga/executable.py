@@ -21,6 +21,7 @@ from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matri
 from lhcc.targets.fpga.cost import DEVICES, Area, area, unrolled_estimate
 from lhcc.targets.fpga.cycles import Timing, predict
 from lhcc.targets.fpga.folding import place_folded
+from lhcc.targets.fpga.forms import FORMS
 from lhcc.targets.fpga.packing import pack, unpack
 from lhcc.targets.fpga.placement import place
 from lhcc.targets.fpga.report import FpgaProfile, rows
@@ -41,10 +42,14 @@ class FpgaOptions:
     max_bram: int | None = None
     adder_seconds: float = 0.0
     """search time for shared additions per layer; 0 shares greedily, negative shares nothing"""
+    form: str = "auto"
+    """of unrolled convolutions: direct, transposed, hybrid-rows, hybrid-columns, or whichever costs least"""
 
     def __post_init__(self) -> None:
         if self.reuse not in (1, "folded", "auto"):
             raise TargetError(f"reuse={self.reuse} is not known", "choose 1, folded or auto")
+        if self.form not in ("auto", *FORMS):
+            raise TargetError(f"form={self.form} is not known", f"choose auto, {', '.join(FORMS)}")
         if self.device not in DEVICES:
             raise TargetError(f"device '{self.device}' is unknown", f"known devices: {', '.join(DEVICES)}")
         if not 1 <= self.clock <= 1000:
@@ -181,7 +186,7 @@ def compile_program(program: Program, options: FpgaOptions | None = None, folder
     estimate = unrolled_estimate(program)
     if chosen.reuse == 1 or (chosen.reuse == "auto" and estimate <= chosen.luts):
         multiply: Multiply = constant_matrix if chosen.adder_seconds < 0 else shared_matrix(chosen.adder_seconds)
-        pipeline = _sized(place(program, chosen.period, multiply))
+        pipeline = _sized(place(program, chosen.period, multiply, chosen.form))
     else:
         pipeline = place_folded(program, chosen.period)
     executable = FpgaExecutable(program, pipeline, chosen, folder)

@@ -45,7 +45,8 @@ def unpack(words: np.ndarray, stream: Stream) -> Ints:
         if shift + bits > 2 * WORD:
             value |= columns[at + 2] << np.uint64(2 * WORD - shift)
         top = value << unused  # the lane's sign bit on top, so that a shift back fills in signs or zeros
-        values[:, lane] = top.view(np.int64) >> np.int64(unused) if stream.type.signed else (top >> unused).view(np.int64)
+        signed = stream.type.signed
+        values[:, lane] = top.view(np.int64) >> np.int64(unused) if signed else (top >> unused).view(np.int64)
     if stream.lanes:
         blocks = stream.transfers // stream.pixels
         values = values.reshape(-1, blocks, stream.pixels, lanes).transpose(0, 2, 1, 3)

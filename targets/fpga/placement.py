@@ -22,10 +22,10 @@ from lhcc.integer import (
     Program,
     Requantise,
     SumPool,
-    TensorType,
 )
 from lhcc.integer.core import Window
 from lhcc.targets.fpga.arithmetic import Multiply, activation, rounding
+from lhcc.targets.fpga.forms import Layer, cheapest
 from lhcc.targets.fpga.netlist import Netlist, Term
 from lhcc.targets.fpga.stages import (
     AccumulateStage,
@@ -44,10 +44,11 @@ ELEMENTWISE = (Clip, Requantise, Piecewise)
 
 
 class Placer:
-    """Walks the program once; `multiply` builds constant matrices, `period` is the clock period in ns."""
+    """Walks the program once; `multiply` builds constant matrices, `period` is the clock period in ns, `form` a form
+    of convolutions, or "auto"."""
 
-    def __init__(self, program: Program, period: float, multiply: Multiply) -> None:
-        self.program, self.period, self.multiply = program, period, multiply
+    def __init__(self, program: Program, period: float, multiply: Multiply, form: str) -> None:
+        self.program, self.period, self.multiply, self.form = program, period, multiply, form
         self.streams: dict[str, Stream] = {}
         self.stages: list[AnyStage] = []
         self.absorbed: set[str] = set()
@@ -162,29 +163,16 @@ class Placer:
         self, step: Instruction, x: Stream, window: Window, weight: np.ndarray, groups: int, bias: np.ndarray
     ) -> None:
         """A convolution with weights (kh, kw, inputs / groups, outputs), unrolled."""
-        net, wires, tail = Netlist(), list[Wire](), self._tail(step)
-        per_group, outputs = weight.shape[2], weight.shape[3] // groups
+        tail = self._tail(step)
         half = rounding(tail, weight.shape[3])
-        sums: list[int] = []
-        for g in range(groups):
-            block = weight[..., g * outputs : (g + 1) * outputs]
-            inputs, rows = [], []
-            for i, j, c in np.argwhere(block.any(axis=3)).tolist():
-                channel = g * per_group + c
-                low, high = self._interval(x.type, channel, any(window.padding))
-                inputs.append(net.input(len(wires), low, high))
-                wires.append(Wire(i * window.dilation[0], j * window.dilation[1], channel))
-                rows.append(block[i, j, c])
-            matrix = np.array(rows, dtype=np.int64).reshape(len(rows), outputs)
-            start = g * outputs
-            constants = [int(bias[start + o]) + half[start + o] for o in range(outputs)]
-            sums += self.multiply(net, inputs, matrix, constants)
-        self._windowed(step, x, window, net, wires, sums, tail, half)
-
-    @staticmethod
-    def _interval(x: TensorType, channel: int, padded: bool) -> tuple[int, int]:
-        low, high = int(x.low[channel]), int(x.high[channel])
-        return (min(low, 0), max(high, 0)) if padded else (low, high)
+        name = (tail[-1] if tail else step).name
+        self.streams[name] = Stream(name, self.program.types[name])
+        layer = Layer(
+            step.name, (step.name, *(t.name for t in tail)), x, self.streams[name], window,
+            self._geometry(step.name, x, window), weight, groups, (bias + half).tolist(),
+            lambda net, sums: activation(net, sums, tail, half), self.period,
+        )  # fmt: skip
+        self.stages.append(cheapest(layer, self.multiply, self.form))
 
     def _dense(self, step: Dense, x: Stream) -> None:
         weight = step.weight.reshape(x.height, x.width, -1, step.weight.shape[1])
@@ -230,5 +218,5 @@ class Placer:
         self._windowed(step, x, Window((1, 1)), net, wires, values, tail, None)
 
 
-def place(program: Program, period: float, multiply: Multiply) -> Pipeline:
-    return Placer(program, period, multiply).place()
+def place(program: Program, period: float, multiply: Multiply, form: str = "auto") -> Pipeline:
+    return Placer(program, period, multiply, form).place()

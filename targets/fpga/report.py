@@ -93,7 +93,7 @@ def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLaye
             found += _jobs(program, stage, cost)
             continue
         macs, kept = _macs(program, stage.layers[0])
-        adders = stage.logic.adders()
+        adders = stage.adders
         pixels = stage.output.pixels
         found.append(
             FpgaLayer(
@@ -107,7 +107,7 @@ def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLaye
                 0,
                 max(stage.inputs[0].pixels, timing.busy[stage.name] // images),
                 timing.stalled[stage.name],
-                stage.logic.full_adder_bits(),
+                stage.full_adder_bits,
                 cost.luts,
                 cost.flip_flops,
             )  # fmt: skip

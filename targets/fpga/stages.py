@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lhcc.integer import TensorType
-from lhcc.integer.core import Pair
+from lhcc.integer.core import Pair, width
 from lhcc.targets.fpga.folded_code import Code
 from lhcc.targets.fpga.folded_jobs import Folding
 from lhcc.targets.fpga.netlist import Netlist
@@ -61,6 +61,24 @@ class Stage:
     output: Stream
     logic: Netlist
     schedule: Schedule
+
+    @property
+    def steps(self) -> int:
+        """clock cycles from its first registers to its output"""
+        return self.schedule.steps
+
+    @property
+    def adders(self) -> int:
+        return self.logic.adders()
+
+    @property
+    def full_adder_bits(self) -> int:
+        return self.logic.full_adder_bits()
+
+    @property
+    def delays(self) -> list[tuple[int, int]]:
+        """(bits, pixels) of everything that it keeps from one pixel to later ones"""
+        return []
 
 
 @dataclass(frozen=True)
@@ -126,13 +144,108 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class WindowStage(Stage):
-    """A window slides over the stream; the netlist maps its taps to one output pixel."""
+class SlidingStage(Stage):
+    """A window slides over the stream; `wires` say which of its taps and channels the first netlist reads."""
 
     geometry: Geometry = field(kw_only=True)
     wires: tuple[Wire, ...] = field(kw_only=True)
     outside: int = field(default=0, kw_only=True)
     """what a tap outside the image reads"""
+
+    @property
+    def form(self) -> str:
+        return "direct"
+
+    @property
+    def buffered(self) -> Geometry:
+        """the window that is kept as pixels"""
+        return self.geometry
+
+    @property
+    def delays(self) -> list[tuple[int, int]]:
+        g, bits = self.buffered, self.inputs[0].bits
+        lines = [
+            (bits * len({w.channel for w in self.wires if w.row <= row}), g.width)
+            for row in range(min((w.row for w in self.wires), default=0), g.kernel[0] - 1)
+        ]
+        return [*lines, (len(self.wires) * bits, 1)]
+
+
+@dataclass(frozen=True)
+class WindowStage(SlidingStage):
+    """The direct form: the netlist maps all taps of the window to one output pixel."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A tap along the transposed axes: products join the sums that pass it, which then wait for the next link."""
+
+    row: int
+    column: int
+    products: dict[int, int]
+    """output channel -> which output of the product netlist it adds here"""
+    sums: dict[int, tuple[int, int]]
+    """output channel -> interval of its sum behind this link, for those that have begun"""
+    delay: int
+    """pixels until the next link; 0 behind the last one"""
+
+    @property
+    def word(self) -> int:
+        """bits of all sums side by side"""
+        return sum(width(*ends) for ends in self.sums.values())
+
+
+@dataclass(frozen=True)
+class TransposedStage(SlidingStage):
+    """Not pixels wait for the window along some axes, but partial sums: a pixel's products are made when it enters.
+
+    `products` maps the pixels that are at hand to their products with every tap of the transposed axes; `logic` maps
+    finished sums to the output."""
+
+    products: Netlist = field(kw_only=True)
+    product_schedule: Schedule = field(kw_only=True)
+    links: tuple[Link, ...] = field(kw_only=True)
+    start: tuple[int, ...] = field(kw_only=True)
+    """per output channel, the constant that its sum starts from"""
+    rows: bool = field(kw_only=True)
+    columns: bool = field(kw_only=True)
+
+    @property
+    def form(self) -> str:
+        return "transposed" if self.rows and self.columns else f"hybrid, {'rows' if self.rows else 'columns'}"
+
+    @property
+    def steps(self) -> int:
+        return self.product_schedule.steps + 1 + self.schedule.steps
+
+    @property
+    def joins(self) -> list[tuple[int, int]]:
+        """interval of every sum to which a product is added"""
+        seen: set[int] = set()
+        found = []
+        for link in self.links:
+            found += [link.sums[o] for o in link.products if o in seen]
+            seen |= set(link.products)
+        return found
+
+    @property
+    def adders(self) -> int:
+        return self.products.adders() + len(self.joins) + self.logic.adders()
+
+    @property
+    def full_adder_bits(self) -> int:
+        chained = sum(width(*ends) for ends in self.joins)
+        return self.products.full_adder_bits() + chained + self.logic.full_adder_bits()
+
+    @property
+    def buffered(self) -> Geometry:
+        g = self.geometry
+        kernel = 1 if self.rows else g.kernel[0], 1 if self.columns else g.kernel[1]
+        return replace(g, kernel=kernel, top=0 if self.rows else g.top, left=0 if self.columns else g.left)
+
+    @property
+    def delays(self) -> list[tuple[int, int]]:
+        return [*super().delays, *((link.word, link.delay) for link in self.links if link.delay)]
 
 
 @dataclass(frozen=True)

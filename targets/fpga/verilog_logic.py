@@ -22,10 +22,10 @@ def extend(name: str, bits: int, signed: bool, to: int) -> str:
 
 
 class LogicWriter:
-    """Text of one netlist.  `sources[i]` is the expression of wire i; registers move while `enable` is high."""
+    """Text of one netlist.  `sources[i]` is the expression of wire i; `prefix` begins the names of all nodes."""
 
-    def __init__(self, net: Netlist, plan: Schedule, sources: dict[int, str]) -> None:
-        self.net, self.plan, self.sources = net, plan, sources
+    def __init__(self, net: Netlist, plan: Schedule, sources: dict[int, str], prefix: str = "n") -> None:
+        self.net, self.plan, self.sources, self.prefix = net, plan, sources, prefix
 
     def reference(self, k: int, step: int, bits: int) -> str:
         """Node k as seen in a step, at a width."""
@@ -36,7 +36,7 @@ class LogicWriter:
 
     def _name(self, k: int, step: int) -> str:
         late = step - self.plan.step[k]
-        return f"n{k}_d{late}" if late else f"n{k}"
+        return f"{self.prefix}{k}_d{late}" if late else f"{self.prefix}{k}"
 
     def _upper(self, k: int, step: int, drop: int, bits: int) -> str:
         """Node k shifted right by `drop`, at a width."""
@@ -135,16 +135,17 @@ class LogicWriter:
         return text
 
     def body(self, enable: str = "advance") -> list[str]:
-        """Declarations and registers of all live nodes."""
+        """Declarations and registers of all live nodes; registers move while `enable` is high."""
         lines, moves = [], []
         for k in self.net.live():
             node = self.net.nodes[k]
             if node.kind == "const":
                 continue
-            lines.append(f"  wire [{node.bits - 1}:0] n{k} = {self._expression(k, node)};")
+            name = f"{self.prefix}{k}"
+            lines.append(f"  wire [{node.bits - 1}:0] {name} = {self._expression(k, node)};")
             for late in range(1, self.plan.last_use[k] - self.plan.step[k] + 1):
-                lines.append(f"  reg [{node.bits - 1}:0] n{k}_d{late};")
-                moves.append(f"    n{k}_d{late} <= n{k}{f'_d{late - 1}' if late > 1 else ''};")
+                lines.append(f"  reg [{node.bits - 1}:0] {name}_d{late};")
+                moves.append(f"    {name}_d{late} <= {name}{f'_d{late - 1}' if late > 1 else ''};")
         if moves:
             lines += [f"  always @(posedge clk) if ({enable}) begin", *moves, "  end"]
         return lines

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline, Stream
-from lhcc.targets.fpga.verilog_stages import FIFO, counter_bits, fifo_instance, identifier, write_stage
+from lhcc.targets.fpga.verilog_stages import FIFO, fifo_instance, write_stage
+from lhcc.targets.fpga.verilog_text import counter_bits, identifier
 
 TOP = "lhcc_top"
 

@@ -148,7 +148,8 @@ def test_netlists_compute_the_layer(seed: int) -> None:
 
     program = unrolled(seed)
     rng = np.random.default_rng(seed)
-    plain, shared = (compile_program(program, FpgaOptions(reuse=1, adder_seconds=s)) for s in (-1.0, 0.0))
+    options = [FpgaOptions(reuse=1, adder_seconds=s, form="direct") for s in (-1.0, 0.0)]
+    plain, shared = (compile_program(program, o) for o in options)
     for a, b in zip(plain.pipeline.stages, shared.pipeline.stages, strict=True):
         if not isinstance(a, WindowStage) or not isinstance(b, WindowStage):
             continue

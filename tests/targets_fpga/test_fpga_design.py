@@ -15,7 +15,7 @@ from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaOptions, compile_program, load
 from lhcc.targets.fpga.folded_jobs import GAP, fold
 from lhcc.targets.fpga.stages import ArrayStage, WindowStage
-from lhcc.targets.fpga.verilog_stages import identifier, ranges
+from lhcc.targets.fpga.verilog_text import identifier, ranges
 
 
 def masked(kept: int, seed: int = 0) -> Program:
