@@ -25,10 +25,10 @@ def own_code(choice: Choice) -> Hashable:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Generated code before it is compiled; equal `identity`, equal code."""
+    """Code to be generated and compiled; equal `identity`, equal code."""
 
     identity: str
-    function: Any  # a PrimFunc: (input, constants..., residual, output)
+    function: Callable[[], Any]  # makes the PrimFunc: (input, constants..., residual, output)
     constants: tuple[NDArray[Any], ...]
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ class Tuner:
         self.searches: list[Search] = []
         self.problems: dict[str, Future[Problem]] = {}
         self.bases: dict[str, Future[list[Code]]] = {}
-        self.libraries: dict[str, bytes] = {}  # machine code by the identity of its kernel
+        self.libraries: MutableMapping[str, bytes] = {}  # machine code by the identity of its kernel
         # with cores to spare, compiling goes on while candidates are measured; else the two take turns on all cores
         cores = len(os.sched_getaffinity(0))
         self.overlap = cores > setting.threads + 1
@@ -120,7 +120,7 @@ class Tuner:
         kernels = [task.kernel(task.choices[number]) for number in numbers]
         for kernel in kernels:
             if kernel.identity not in self.libraries:
-                library = compile_kernels({KERNEL: kernel.function}, self.space.tvm_target(), jobs=1)
+                library = compile_kernels({KERNEL: kernel.function()}, self.space.tvm_target(), jobs=1)
                 self.libraries[kernel.identity] = library
         return [Code(self.libraries[kernel.identity], KERNEL, kernel.constants) for kernel in kernels]
 

@@ -17,6 +17,7 @@ class Choice:
     height: int  # of the largest register tile of output pixels
     width: int
     tile_outer: bool  # pixels in the outer loop, output channels in the inner one; else the other way round
+    merged: bool = False  # the taps of a kernel row are one step
     unroll: int = 4  # input channels per turn of the innermost loop
     chains: int = 16  # independent sums that a small register tile is given, to hide the latency of multiply-adds
     threads: int = 1  # that share the layer
@@ -27,7 +28,7 @@ class Choice:
         order = "tiles" if self.tile_outer else "outputs"
         text = f"{form} of {self.depth} inputs x {self.vectors} vectors, {self.height}x{self.width} px, {order} outer"
         extra = [f"unroll {self.unroll}"] * (self.unroll != 4) + [f"{self.chains} chains"] * (self.chains != 16)
-        extra += [f"O{self.effort}"] * (self.effort != 3)
+        extra += ["taps of a row merged"] * self.merged + [f"O{self.effort}"] * (self.effort != 3)
         return ", ".join([text, *extra])
 
     def to_dict(self) -> dict[str, Any]:

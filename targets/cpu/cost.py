@@ -30,6 +30,7 @@ class Form:
     counts: tuple[int, ...]  # tiles kept per tap
     blocks: int  # of outputs
     lanewise: bool = False
+    merged: bool = False  # one step runs through a kernel row
 
     def weight_bytes(self, lanes: int) -> int:
         return 4 * sum(self.counts) * self.depth * self.vectors * lanes

@@ -105,7 +105,7 @@ def _task(key: str, function: Any, usual: Callable[[Any], Any], machine: Machine
 
     def kernel(choice: Mapping[str, Any]) -> Kernel:
         trace = choice["trace"]
-        return Kernel(f"{key} {trace}", _replayed(function, trace) if trace else usual(function), ())
+        return Kernel(f"{key} {trace}", lambda: _replayed(function, trace) if trace else usual(function), ())
 
     def problem() -> Problem:
         *sources, target = _shapes(function)

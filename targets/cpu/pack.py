@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,9 @@ class Problem:
         self.layer, self.machine, self.options = layer, machine, options
         self.lanewise = layer.depthwise
         # few planar channels make short steps: those of a whole kernel row are taken together
-        self.merged = layer.source == "planar" and not layer.transposed and layer.groups == 1
+        short = layer.source == "planar" and not layer.transposed and layer.groups == 1
+        self.merges = (True, False) if short else (False,)
+        self.encoded = lru_cache(4)(self._encode)
         self.axes = self._axes()
         self.source, self.target = self._views()
 
@@ -145,14 +148,14 @@ class Problem:
             yield Form(self.machine.vectors(), 1, self.layer.weight is None, kept, blocks, True)
             return
         deepest = self._depths()[0]
-        for vectors in self._widths():
+        for vectors, depth, merged in product(self._widths(), self._depths(), self.merges):
             blocks = -(-self.layer.result[1] // (self.machine.lanes * vectors))
-            for depth in self._depths():
-                # deeper tiles are never worse when every tile is kept
-                if depth == deepest or self.layer.image[1] % deepest:
-                    yield Form(vectors, depth, True, tuple(self.counts(vectors, depth, True).tolist()), blocks)
-                if self.options.encoding != "dense":
-                    yield Form(vectors, depth, False, tuple(self.counts(vectors, depth, False).tolist()), blocks)
+            # deeper tiles are never worse when every tile is kept
+            keep_all = [True] * (depth == deepest or bool(self.layer.image[1] % deepest))
+            keep_all += [False] * (self.options.encoding != "dense")
+            for dense in keep_all:
+                counts = tuple(self.counts(vectors, depth, dense).tolist())
+                yield Form(vectors, depth, dense, counts, blocks, merged=merged)
 
     def _depths(self) -> list[int]:
         """Input channels per tile: a tile must not straddle blocks of the input's layout."""
@@ -166,7 +169,7 @@ class Problem:
     def _widths(self) -> list[int]:
         """Vectors per tile of outputs: whole blocks of the output's layout only."""
         least = self.machine.vectors()
-        if self.merged:  # steps are short: more pixels under one vector of weights are faster than the reverse
+        if len(self.merges) > 1:  # more pixels under one vector of weights are faster than the reverse
             return [least]
         fits = self.layer.result[1] % (2 * least * self.machine.lanes) == 0 or self.layer.target == "rows"
         return [least, 2 * least] if fits and self.machine.registers == 32 else [least]
@@ -184,16 +187,16 @@ class Problem:
 
     def unrolls(self, choice: Choice) -> tuple[int, ...]:
         """Those that generate different code: one that does not divide the inputs is none."""
-        inputs = self.layer.image[1] if self.merged else choice.depth
-        dividing = {unroll: unroll if inputs % unroll == 0 else 1 for unroll in UNROLLS}
-        turns = {unroll: inputs if inputs < 2 * turn else turn for unroll, turn in dividing.items()}
+        depth = choice.depth
+        dividing = {unroll: unroll if depth % unroll == 0 else 1 for unroll in UNROLLS}
+        turns = {unroll: depth if depth < 2 * turn else turn for unroll, turn in dividing.items()}
         return tuple(next(u for u in UNROLLS if turns[u] == turn) for turn in dict.fromkeys(turns.values()))
 
     def allows(self, choice: Choice) -> bool:
         """Whether the choice, which may come from a file, is one for this layer."""
-        forms = {(form.vectors, form.depth, form.dense) for form in self.forms()}
+        forms = {(form.vectors, form.depth, form.dense, form.merged) for form in self.forms()}
         return (
-            (choice.vectors, choice.depth, choice.dense) in forms
+            (choice.vectors, choice.depth, choice.dense, choice.merged) in forms
             and choice.height > 0
             and choice.width > 0
             and choice.height * choice.width <= self.pixels(choice.vectors)
@@ -230,7 +233,7 @@ class Problem:
 
     def estimates(self, form: Form) -> Iterator[tuple[bool, int, Divisions, NDArray[np.float64]]]:
         """Cycles of every division into register tiles, for each order of the loops and number of threads."""
-        divided = divisions(self.axes, self.pixels(form.vectors), self.merged)
+        divided = divisions(self.axes, self.pixels(form.vectors), form.merged)
         work = cost.cycles(divided, form, self.machine, min(CHAINS[0], self.machine.accumulators(form.vectors)))
         image = 4 * self.source.image
         orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks, self.machine)}
@@ -246,7 +249,7 @@ class Problem:
         for outer, threads, divided, total in self.estimates(form):
             for number in [int(total.argmin())] if only_best else range(len(total)):
                 size = int(divided.heights[number]), int(divided.widths[number])
-                choice = Choice(form.dense, form.vectors, form.depth, *size, outer, threads=threads)
+                choice = Choice(form.dense, form.vectors, form.depth, *size, outer, form.merged, threads=threads)
                 found.append(Candidate(choice, float(total[number])))
         return sorted(found, key=lambda candidate: candidate.cycles)
 
@@ -257,17 +260,7 @@ class Problem:
     # ---- packing
     def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
         layer = self.layer
-        weight = layer.weight
-        if weight is None:
-            weight = np.ones((layer.image[1], 1, *layer.kernel), np.float32)
-        if not self.lanewise:
-            weight = tiles.ungroup(weight, layer.groups)
-        depth = choice.depth
-        if self.merged:
-            weight = merge_columns(weight)
-            depth = weight.shape[1]
-        # of a depthwise layer, a tap that is zero for a whole block of channels is skipped
-        encoded = tiles.from_dense(weight, self.machine.lanes * choice.vectors, depth, keep_all=choice.dense)
+        encoded = self.encoded(choice.vectors, choice.depth, choice.dense, choice.merged)
         plan = self._plan(encoded, choice)
         encoding = "depthwise" if self.lanewise else "dense" if choice.dense else "tiles"
         constants: tuple[NDArray[np.float32] | NDArray[np.int32], ...] = (plan.table,)
@@ -288,13 +281,25 @@ class Problem:
             tuple(why),
         )
 
+    def _encode(self, vectors: int, depth: int, dense: bool, merged: bool) -> Tiles:
+        weight = self.layer.weight
+        if weight is None:
+            weight = np.ones((self.layer.image[1], 1, *self.layer.kernel), np.float32)
+        if not self.lanewise:
+            weight = tiles.ungroup(weight, self.layer.groups)
+        if merged:
+            weight = merge_columns(weight)
+            depth = weight.shape[1]
+        # of a depthwise layer, a tap that is zero for a whole block of channels is skipped
+        return tiles.from_dense(weight, self.machine.lanes * vectors, depth, keep_all=dense)
+
     def _plan(self, encoded: Tiles, choice: Choice) -> Plan:
         layer = self.layer
         return plan_conv(
             encoded,
             self.machine.lanes,
             choice.vectors,
-            cover(self.axes, choice.height, choice.width, self.merged),
+            cover(self.axes, choice.height, choice.width, choice.merged),
             self.source,
             self.target,
             batch=layer.image[0],
@@ -307,7 +312,7 @@ class Problem:
             padded_output=layer.target == "blocked",
             combine="max" if layer.weight is None else "multiply",
             unroll=choice.unroll,
-            merged=self.merged,
+            merged=choice.merged,
             effort=choice.effort,
         )
 

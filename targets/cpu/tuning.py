@@ -20,7 +20,7 @@ from lhcc.targets.cpu import generic_tuning
 from lhcc.targets.cpu.choice import Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.pack import Problem as Layer
-from lhcc.targets.cpu.pack import pack, ranked
+from lhcc.targets.cpu.pack import ranked
 from lhcc.targets.cpu.plan import ConvSpec
 from lhcc.targets.cpu.target import CpuTarget
 from lhcc.targets.cpu.workload import setting, workload
@@ -66,14 +66,16 @@ class CpuSpace:
         return Layer(layer, self.target.machine, self.options)
 
     def _task(self, key: str, names: list[str], layer: ConvLayer, call: Any, others: int) -> Task:
-        candidates = ranked(self._layer(layer))
+        packer = self._layer(layer)
+        candidates = ranked(packer)
         maps = [call.args[0], *call.args[3:]]
         ranks = len(shape_of(call.args[0])), len(shape_of(call))
 
         def kernel(choice: Mapping[str, Any]) -> Kernel:
-            packed = pack(layer, self.target.machine, self.options, Choice.from_dict(choice))
-            function = conv_kernel(ConvSpec.from_json(packed.spec), *ranks)
-            return Kernel(f"{packed.spec} {ranks}", function, packed.constants)
+            packed = packer.pack(Choice.from_dict(choice), ())
+            return Kernel(
+                f"{packed.spec} {ranks}", lambda: conv_kernel(ConvSpec.from_json(packed.spec), *ranks), packed.constants
+            )
 
         def problem() -> Problem:
             inputs = tuple(random_map(shape_of(m), seed) for seed, m in enumerate(maps))

@@ -43,7 +43,7 @@ def doubling(choice: Choice) -> Kernel:
     }
     value = get(source, index) * T.FloatImm("float32", choice["factor"])
     body = [T.Evaluate(calls[choice["does"]]), loop(index, SIZE, [put(target, value, index)])]
-    return Kernel(str(sorted(choice.items())), function([source, target], body), ())
+    return Kernel(str(sorted(choice.items())), lambda: function([source, target], body), ())
 
 
 def problem() -> Problem:

@@ -82,5 +82,5 @@ def test_drawn_schedules_compute_what_the_operator_does(
     assert len(task.choices) > 1
     worker.problem(0, problem)
     for number, choice in enumerate(task.choices):
-        code = compile_kernels({"k": task.kernel(choice).function}, target.tvm_target(), jobs=1)
+        code = compile_kernels({"k": task.kernel(choice).function()}, target.tvm_target(), jobs=1)
         worker.load(number, 0, Code(code, "k", ()))  # raises when the result is wrong

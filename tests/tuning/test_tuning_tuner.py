@@ -139,7 +139,7 @@ def test_candidates_are_loaded_again_after_a_crash() -> None:
 
     target = Doubling().tvm_target()
     good, bad = (
-        Code(compile_kernels({"k": doubling(c).function}, target, jobs=1), "k", ()) for c in (wait(100), CRASH)
+        Code(compile_kernels({"k": doubling(c).function()}, target, jobs=1), "k", ()) for c in (wait(100), CRASH)
     )
     measurer = Measurer(LocalLink())
     try:
