@@ -10,7 +10,7 @@ from lhcc.tuning.database import Database, Record, Setting
 from lhcc.tuning.ranking import Experience, Ranking
 from lhcc.tuning.space import Task
 
-FINALISTS = 3
+FINALISTS = 8
 PATIENCE = 6  # batches without an improvement, after which a workload is left alone
 NOISE = 0.01  # a smaller gain than this is none
 UNMEASURED = 1e-3  # microseconds a cycle, and a little more: what was never looked at comes first

@@ -24,7 +24,7 @@ BATCH = 4  # kernels whose candidates are measured in turn with the untuned one
 AHEAD = 2  # batches that are compiled before they are measured
 GLANCE, QUICK, QUICK_S = 3, 6, 0.2  # rounds of a first measurement and, of what ...
 NEAR = 1.15  # ... is so near to the best, of a second; the most seconds that these may take
-CAREFUL, CAREFUL_S = 60, 0.5  # of a last one
+HEATS, CAREFUL, CAREFUL_S = 16, 60, 0.5  # of a last one, for finalists and for the best three of them
 FINAL_SHARE = 0.3  # of the budget, at most, for comparing the best once more
 KERNEL = "kernel"
 
@@ -211,7 +211,9 @@ class Tuner:
 
     def _decide(self, search: Search, candidates: list[int]) -> None:
         left = max(CAREFUL_S / 5, min(CAREFUL_S, self.deadline - time.monotonic()))
-        found = self._timed(search, candidates, CAREFUL, left)
+        heats = self._timed(search, candidates, HEATS, left) if len(candidates) > 3 else {}
+        best_three = sorted(heats, key=lambda n: heats[n][0] / heats[n][1])[:3]
+        found = self._timed(search, best_three or candidates, CAREFUL, left)
         near = _near(found)
         if len(near) > 1:  # within noise of each other: look again at these
             found.update(self._timed(search, near, CAREFUL, left))

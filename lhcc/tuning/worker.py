@@ -57,6 +57,7 @@ class Worker:
     def __init__(self) -> None:
         self.problems: dict[int, tuple[Problem, list[Any], Array, Any]] = {}
         self.calls: dict[int, tuple[int, Any, tuple[Any, ...]]] = {}
+        self.constants: list[tuple[Array, Any]] = []  # of the present problem's candidates
         self.scratch = np.zeros(0, np.uint8)
 
     def hello(self) -> str:
@@ -65,6 +66,7 @@ class Worker:
     def problem(self, number: int, problem: Problem) -> None:
         self.calls.clear()
         self.problems.clear()  # one workload at a time: maps may be large
+        self.constants.clear()
         output = _aligned(problem.expected.astype("float32"))
         inputs = [_tensor(_aligned(x)) for x in problem.inputs]
         self.problems[number] = (problem, inputs, output, _tensor(output))
@@ -75,8 +77,7 @@ class Worker:
         """Loads a candidate, runs it once, and compares what it wrote with what is expected."""
         problem, inputs, output, tensor = self.problems[of]
         threads.use(problem.threads)
-        constants = [_tensor(_aligned(constant)) for constant in code.constants]
-        arguments = (inputs[0], *constants, *inputs[1:], tensor)
+        arguments = (inputs[0], *map(self._constant, code.constants), *inputs[1:], tensor)
         function = load_kernels(code.library)[code.kernel]
         output.fill(np.nan)
         function(*arguments)
@@ -86,6 +87,15 @@ class Worker:
         if not error <= TOLERANCE * scale:  # not: NaN is wrong, too
             raise WrongResult(f"its result is wrong: off by {error / scale:.1e} of the largest value")
         self.calls[number] = (of, function, arguments)
+
+    def _constant(self, array: Array) -> Any:
+        """Equal constants share memory: a copy per candidate would drive each other's weights out of the caches."""
+        for known, tensor in self.constants:
+            if known.dtype == array.dtype and np.array_equal(known, array):
+                return tensor
+        kept = _aligned(array)
+        self.constants.append((kept, _tensor(kept)))
+        return self.constants[-1][1]
 
     def time(self, numbers: Sequence[int], rounds: int, seconds: float) -> list[list[float]]:
         """Microseconds of each candidate in every round; the candidates take turns, in an order that changes."""
