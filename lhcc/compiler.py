@@ -27,7 +27,10 @@ def compile_model(
         model = model.model
     mod = import_model(model, inputs, input_shapes)
     names = (mod["main"].attrs or {}).get("output_names", ())
-    return build(lower(mod, parsed, chosen), parsed, threads=chosen.threads, output_names=[str(n) for n in names])
+    lowered, output_names = lower(mod, parsed, chosen), [str(name) for name in names]
+    if hasattr(parsed, "build"):
+        return parsed.build(lowered, chosen, output_names)
+    return build(lowered, parsed, threads=chosen.threads, output_names=output_names)
 
 
 def _is_approximated(model: Any) -> bool:

@@ -30,22 +30,27 @@ SAME_FORM = {"relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "
 @dataclass(frozen=True)
 class ChooseLayouts:
     block: int = 16
+    element: str = "float32"  # of blocked maps; planar ones stay as the user's
+    few_channels: int = FEW_CHANNELS
+    elementwise: bool = False  # the target has kernels for functions of two blocked maps
     name = "choose_layouts"
 
     def run(self, mod: tvm.IRModule, log: Log) -> tvm.IRModule:
-        return _Layouts(Rewriter(mod, log, self.name), self.block).run()
+        return _Layouts(Rewriter(mod, log, self.name), self).run()
 
 
 class _Layouts:
-    def __init__(self, rewriter: Rewriter, block: int) -> None:
+    def __init__(self, rewriter: Rewriter, options: ChooseLayouts) -> None:
         self.rewriter = rewriter
-        self.block = block
+        self.options = options
+        self.block = options.block
         self.logical: dict[Any, tuple[int, ...]] = {}  # of every blocked variable
         self.other_form: dict[Any, Any] = {}  # planar to blocked and back, converted once
         self.rules = {
             "lhcc.conv2d": self._conv,
             "lhcc.pool2d": self._pool,
             "lhcc.global_average": self._pool,
+            "lhcc.unfold": self._unfold,
             "relax.concat": self._concat,
             **dict.fromkeys(SAME_FORM, self._same_form),
         }
@@ -74,6 +79,13 @@ class _Layouts:
     def _shape(self, expr: Any) -> tuple[int, ...]:
         return self.logical[expr] if self._is_blocked(expr) else shape_of(expr)
 
+    def _same_element(self) -> bool:
+        return self.options.element == "float32"
+
+    def _call(self, operator: str, operands: list[Any], shape: tuple[int, ...], /, **attrs: Any) -> Any:
+        """A call that makes a blocked map."""
+        return dialect.call(operator, operands, self.blocked_shape(shape), dtype=self.options.element, **attrs)
+
     def _emit_blocked(self, call: Any, name: str, logical: tuple[int, ...]) -> Any:
         var = self.rewriter.emit(call, name)
         self.logical[var] = logical
@@ -84,10 +96,10 @@ class _Layouts:
             return expr
         if expr not in self.other_form:
             shape = shape_of(expr)
-            if shape[2:] == (1, 1) and shape[1] % self.block == 0:
+            if self._same_element() and shape[2:] == (1, 1) and shape[1] % self.block == 0:
                 call = relax.op.reshape(expr, self.blocked_shape(shape))
             else:
-                call = dialect.call("to_blocked", [expr], self.blocked_shape(shape))
+                call = self._call("to_blocked", [expr], shape)
             self.other_form[expr] = self._emit_blocked(call, self.rewriter.name(expr), shape)
         return self.other_form[expr]
 
@@ -96,7 +108,7 @@ class _Layouts:
             return expr
         if expr not in self.other_form:
             shape = self.logical[expr]
-            if shape[2:] == (1, 1) and shape[1] % self.block == 0:
+            if self._same_element() and shape[2:] == (1, 1) and shape[1] % self.block == 0:
                 call = relax.op.reshape(expr, shape)
             else:
                 call = dialect.call("from_blocked", [expr], shape)
@@ -118,18 +130,24 @@ class _Layouts:
         logical = attrs.pop("shape")
         x, weight, bias, *residual = call.args
         depthwise = attrs["groups"] == self._shape(x)[1] and shape_of(weight)[:2] == (attrs["groups"], 1)
-        planar = not self._is_blocked(x) and self._shape(x)[1] <= FEW_CHANNELS and not depthwise
+        planar = not self._is_blocked(x) and self._shape(x)[1] <= self.options.few_channels and not depthwise
         operands = [x if planar else self._blocked(x), weight, bias, *map(self._blocked, residual)]
         attrs.update(source="planar" if planar else "blocked", block=self.block, image=self._shape(x), logical=logical)
-        return self._emit_blocked(dialect.call("conv2d", operands, self.blocked_shape(logical), **attrs), name, logical)
+        return self._emit_blocked(self._call("conv2d", operands, logical, **attrs), name, logical)
 
     def _pool(self, name: str, call: Any) -> Any:
         attrs = attributes(call)
         logical = attrs.pop("shape")
         attrs.update(block=self.block, image=self._shape(call.args[0]), logical=logical)
         operator = op_name(call).removeprefix("lhcc.")
-        pooled = dialect.call(operator, [self._blocked(call.args[0])], self.blocked_shape(logical), **attrs)
+        pooled = self._call(operator, [self._blocked(call.args[0])], logical, **attrs)
         return self._emit_blocked(pooled, name, logical)
+
+    def _unfold(self, name: str, call: Any) -> Any:
+        attrs = attributes(call)
+        logical = attrs.pop("shape")
+        attrs.update(block=self.block)
+        return self._emit_blocked(self._call("unfold", [self._planar(call.args[0])], logical, **attrs), name, logical)
 
     def _concat(self, name: str, call: Any) -> Any:
         fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
@@ -153,7 +171,10 @@ class _Layouts:
             return None
         if op_name(call) == "lhcc.activation":
             activation = attributes(call)["activation"]
-            new = dialect.call("activation", operands, self.blocked_shape(logical), activation=activation)
+            new = self._call("activation", operands, logical, activation=activation)
+        elif self.options.elementwise:
+            function, dtypes = op_name(call).removeprefix("relax."), tuple(map(dtype_of, operands))
+            new = self._call("elementwise", operands, logical, function=function, dtypes=dtypes)
         else:
             new = relax.Call(call.op, operands, call.attrs)
         return self._emit_blocked(new, name, logical)

@@ -20,6 +20,8 @@ from lhcc.ir.graph import Rewriter, attributes, is_tensor, op_name, shape_of
 from lhcc.ir.log import LayerRecord, Log
 
 # (operator, attributes, shapes of the operands) -> PrimFunc
+TOLD = {"op", "encoding", "density", "macs", "macs_kept", "schedule"}  # about a layer, to people
+
 Generator = Callable[[str, dict[str, Any], list[tuple[int, ...]]], Any]
 
 
@@ -61,7 +63,7 @@ def _signature(operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...
     """Calls of equal signature can share a kernel: one that reads tables is open in its channel counts."""
     if operator == "lhcc.tiles":
         return attrs["spec"], len(attrs["shape"]), len(shapes)
-    return attrs.get("spec"), attrs.get("activation"), attrs["shape"], *shapes
+    return *((key, attrs[key]) for key in sorted(attrs.keys() - TOLD)), *shapes
 
 
 def _unused(label: str, taken: set[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import tvm
 
 from lhcc.ir import dialect
-from lhcc.ir.graph import Rewriter, attributes, constant
+from lhcc.ir.graph import Rewriter, attributes, constant, dtype_of
 from lhcc.ir.layer import ConvLayer, Packed, conv_layer
 from lhcc.ir.log import Log
 
@@ -41,6 +41,7 @@ class PackTiles:
                 "tiles",
                 [value.args[0], *map(constant, packed.constants), *residual],
                 attributes(value)["shape"],
+                dtype_of(value),
                 op=layer.op,
                 encoding=packed.encoding,
                 density=packed.density,

@@ -11,6 +11,7 @@ from lhcc.targets import boards
 
 MODULES = {
     "cpu": "lhcc.targets.cpu.target",
+    "cuda": "lhcc.targets.cuda.target",
     "fpga": "lhcc.targets.fpga.target",
 }  # name -> module with `create(arguments)`; adding one touches nothing else
 
@@ -48,6 +49,9 @@ class Target(Protocol):
 
     def compile_program(self, program: Any, options: Options, images: int) -> Any:
         """An executable of an integer program for `images` at a time."""
+
+    # build(lowered, options, output_names), where a target's code does not run in TVM's virtual machine, makes the
+    # executable of a lowered model
 
     def tvm_target(self) -> Any:
         """What TVM generates code for."""

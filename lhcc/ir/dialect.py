@@ -1,7 +1,7 @@
 """The lhcc dialect of Relax: the operators that carry an encoding, a layout and a fused epilogue as attributes.
 
 Every dialect call states the shape of its result in the attribute `shape`; the passes that make the calls know it, so
-one type rule serves all of them.
+one type rule serves all of them; `dtype` is there when it is not float32.
 
 | operator | operands | meaning |
 |---|---|---|
@@ -10,6 +10,8 @@ one type rule serves all of them.
 | lhcc.activation | x | an activation function, by name |
 | lhcc.pool2d | x | maximum over windows |
 | lhcc.global_average | x | mean over height and width |
+| lhcc.unfold | x | what a convolution reads at each of its outputs, as channels (channel, kernel row, kernel column) |
+| lhcc.elementwise | x, y | a function of two maps, by the name of the Relax operator |
 | lhcc.to_blocked, lhcc.from_blocked | x | between (N, C, H, W) and (N, C/b, H, W, b), channels padded with zeros |
 | lhcc.widen | x | one shifted copy of a planar map per kernel column |
 | lhcc.wide_conv2d | widened x, values, bias, table[, residual] | a convolution by single weights or patterns |
@@ -31,6 +33,8 @@ OPERATORS = (
     "activation",
     "pool2d",
     "global_average",
+    "unfold",
+    "elementwise",
     "to_blocked",
     "from_blocked",
     "widen",
@@ -40,7 +44,8 @@ OPERATORS = (
 
 
 def _infer(call: Any, builder: Any) -> Any:
-    return relax.TensorType([int(extent) for extent in call.attrs["shape"]], "float32")
+    dtype = str(call.attrs["dtype"]) if "dtype" in call.attrs else "float32"
+    return relax.TensorType([int(extent) for extent in call.attrs["shape"]], dtype)
 
 
 @cache
@@ -55,8 +60,10 @@ def _operator(name: str) -> Any:
     return operator
 
 
-def call(name: str, operands: list[Any], shape: tuple[int, ...], **attrs: Any) -> Any:
+def call(name: str, operands: list[Any], shape: tuple[int, ...], dtype: str = "float32", **attrs: Any) -> Any:
     """A dialect call; attributes are strings, numbers and tuples of them."""
+    if dtype != "float32":
+        attrs["dtype"] = dtype
     node = tvm.ir.make_node("ir.DictAttrs", shape=list(shape), **{k: _attr(v) for k, v in attrs.items()})
     return relax.Call(_operator(name), operands, node)
 

@@ -27,6 +27,10 @@ def write(path: str | os.PathLike[str], program: Program) -> None:
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
     """The executable in an artifact; needs the TVM runtime and numpy only.  `threads` overrides its own number."""
     program, made_with = read(path)
+    if program.target == "cuda":
+        from lhcc.runtime.cuda import CudaExecutable
+
+        return CudaExecutable(program)
     try:
         return Executable(program, threads)
     except LhccError:
@@ -44,7 +48,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, str]:
     """The program in an artifact, and the version of TVM that it was made with; loads no code."""
 
     def accept(description: Mapping[str, Any]) -> None:
-        why = mismatch(Machine.from_description(description["machine"]))
+        machine = Machine.from_description(description["machine"])
+        if machine.arch.startswith("sm_"):
+            return  # the code in it is for a GPU, which says at the first call what it thinks of it
+        why = mismatch(machine)
         if why:
             raise ArtifactError(f"{path} cannot run here: {why}", "compile the model again on this machine, or for it")
 

@@ -45,11 +45,11 @@ def build(
     weights, constants = pack(steps.constants)
     program = Program(
         inputs=tuple(steps.inputs),
-        outputs=_output_specs(steps, output_names),
+        outputs=output_specs(steps, output_names),
         constants=tuple(constants),
         temporaries=tuple(bytecode.temporaries),
         arena_size=layout.arena_size,
-        layers=_layers(steps, lowered.layers),
+        layers=describe_layers(steps, lowered.layers),
         target=str(target.name),
         machine=machine_of(tvm_target),
         bytecode=bytecode.data,
@@ -72,13 +72,13 @@ def pack(constants: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[Pla
     return memory, placements
 
 
-def _output_specs(steps: Steps, names: Sequence[str]) -> tuple[TensorSpec, ...]:
+def output_specs(steps: Steps, names: Sequence[str]) -> tuple[TensorSpec, ...]:
     if len(names) != len(steps.outputs):
         names = ["output"] if len(steps.outputs) == 1 else [f"output{i}" for i in range(len(steps.outputs))]
     return tuple(TensorSpec(name, ref.shape, ref.dtype) for name, ref in zip(names, steps.outputs, strict=True))
 
 
-def _layers(steps: Steps, records: Sequence[LayerRecord]) -> tuple[LayerRecord, ...]:
+def describe_layers(steps: Steps, records: Sequence[LayerRecord]) -> tuple[LayerRecord, ...]:
     """The records, after checking that they are about the calls that are made."""
     recorded, called = [record.kernel for record in records], [step.kernel for step in steps.steps]
     if recorded != called:

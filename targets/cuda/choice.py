@@ -1,0 +1,40 @@
+"""What may be chosen about how a convolution is computed: the record that the cost model ranks and a tuner measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to compute a convolution or a matrix product."""
+
+    dense: bool  # keep every weight tile
+    lanes: int  # outputs of a weight tile
+    pixels: int  # of a warp, in 16s
+    across: int  # warps side by side over pixels,
+    columns: int  # over output blocks,
+    splits: int  # and over the weight tiles of one output block
+    images: int  # of the tile of outputs of a thread block
+    height: int
+    width: int
+    stage_blocks: int  # input blocks that are staged at a time
+    stages: int  # in flight
+
+    def __str__(self) -> str:
+        tile = f"{self.images}x{self.height}x{self.width} px"
+        warps = f"{self.across}x{self.columns}x{self.splits} warps of {16 * self.pixels} px x {self.lanes}"
+        return f"{'dense' if self.dense else 'tiles'}, {tile}, {warps}, {self.stages} stages of {self.stage_blocks}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Choice:
+        """Raises ValueError when the values are not those of a choice."""
+        known = {field.name: bool if field.type == "bool" else int for field in fields(cls)}
+        if set(values) != set(known) or any(type(values[name]) is not kind for name, kind in known.items()):
+            raise ValueError(f"{dict(values)} is not a choice")
+        return cls(**values)

@@ -1,0 +1,107 @@
+"""Kernels to CUDA source by TVM's code generator, and how each of them is launched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir.pipeline import default_s_tir_pipeline
+
+CALLBACK = "tvm_callback_cuda_compile"
+DEVICE = Path(__file__).with_name("device.cuh")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a kernel is started: its name in the code, sizes, and which operands it takes, in its own order."""
+
+    kernel: str
+    grid: tuple[int, int]
+    threads: int
+    shared: int
+    operands: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The kernels of a network as TVM wrote them, without the device functions that they call."""
+
+    text: str
+    launches: Mapping[str, Launch]
+
+    def complete(self) -> str:
+        """What nvcc compiles."""
+        return f"{DEVICE.read_text()}\n{self.text}"
+
+
+def tvm_target(arch: str) -> Any:
+    return tvm.target.Target({"kind": "cuda", "arch": arch}, host="llvm")
+
+
+def generate(kernels: Mapping[str, Any], arch: str) -> Source:
+    """Every PrimFunc, whose threads are bound and whose launch is noted, as one kernel."""
+    target = tvm_target(arch)
+    named = {name: function.with_attr("global_symbol", name) for name, function in kernels.items()}
+    device: dict[Any, Any] = {}
+    for written in (True, False):
+        group = {n: f for n, f in named.items() if ("lhcc.lowered" in f.attrs) == written}
+        if group:
+            device.update(_split(tvm.IRModule(group), target, written))
+    launches = {name: _launch(name, function, device) for name, function in named.items()}
+    module = _module(tvm.IRModule(device), target)
+    text = str(module.inspect_source())
+    return Source(text[text.index('extern "C" __global__') :], launches)
+
+
+def _split(mod: tvm.IRModule, target: Any, written: bool) -> dict[Any, Any]:
+    """The device functions of the module: those that our generators wrote need very little, the rest TVM's pipeline."""
+    if written:
+        order = [
+            tirx.transform.BindTarget(target),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.StmtSimplify(),
+            tirx.transform.AnnotateEntryFunc(),
+            tirx.transform.SplitHostDevice(),
+            tirx.transform.MakePackedAPI(),
+            tirx.transform.LowerIntrin(),
+        ]
+    else:
+        order = [tirx.transform.BindTarget(target), default_s_tir_pipeline()[0], tirx.transform.LowerIntrin()]
+    with target, tvm.transform.PassContext(opt_level=3):
+        mod = tvm.ir.transform.Sequential(order)(mod)
+    return {gv: f for gv, f in mod.functions.items() if "tirx.kernel_launch_params" in (f.attrs or {})}
+
+
+def _launch(name: str, function: Any, device: Mapping[Any, Any]) -> Launch:
+    found = [gv for gv in device if re.fullmatch(re.escape(name) + r"_kernel(_\d+)?", gv.name_hint)]
+    assert len(found) == 1, f"{name} became {len(found)} kernels"
+    names = [_bare(_name(param)) for param in function.params]
+    operands = tuple(names.index(_bare(_name(param))) for param in device[found[0]].params)
+    grid_x, grid_y, threads, shared = (int(n) for n in function.attrs["lhcc.launch"])
+    return Launch(found[0].name_hint, (grid_x, grid_y), threads, shared, operands)
+
+
+def _name(param: Any) -> str:
+    return str(param.name)
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix("_ptr").removesuffix("_handle")
+
+
+def _module(mod: tvm.IRModule, target: Any) -> Any:
+    """TVM's code generator ends by calling a compiler: ours comes later, for all kernels of a network at once."""
+    usual = tvm_ffi.get_global_func(CALLBACK, allow_missing=True)
+    tvm_ffi.register_global_func(CALLBACK, lambda code, *_: "", override=True)
+    try:
+        return tvm_ffi.get_global_func("target.build.cuda")(mod, target)
+    finally:
+        if usual is not None:
+            tvm_ffi.register_global_func(CALLBACK, usual, override=True)

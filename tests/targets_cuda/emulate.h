@@ -1,0 +1,328 @@
+// CUDA's threads, shared memory and matrix instructions on a processor: what stands in for device.cuh when generated
+// kernels run without a GPU.  Every thread of a block is a context of its own, which gives way where it would wait:
+// at barriers, and where the lanes of a warp exchange registers.
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#define __global__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+#define uint unsigned int
+#define uchar unsigned char
+#define ushort unsigned short
+
+struct half {
+  _Float16 value;
+  half() = default;
+  half(float x) : value((_Float16)x) {}
+  operator float() const { return (float)value; }
+};
+struct nv_bfloat16 {
+  uint16_t bits;
+  nv_bfloat16() = default;
+  nv_bfloat16(float x) {
+    uint32_t word;
+    memcpy(&word, &x, 4);
+    bits = x != x ? 0x7fc0 : (word + 0x7fff + ((word >> 16) & 1)) >> 16;
+  }
+  operator float() const {
+    const uint32_t word = (uint32_t)bits << 16;
+    float x;
+    memcpy(&x, &word, 4);
+    return x;
+  }
+};
+
+struct Index { int x, y, z; };
+
+namespace emulated {
+
+constexpr int WARP = 32, STACK = 64 << 10;
+constexpr int POISON = 0x7fc0dead;  // not a number, in any of the types
+
+struct Copy { int address; uint32_t words[4]; };
+
+struct Thread {
+  ucontext_t start;
+  jmp_buf here;
+  std::vector<char> stack;
+  bool begun, done;
+  unsigned barriers, exchanges;  // passed so far
+  std::vector<std::vector<Copy>> copies;  // groups under way, the last one open
+  alignas(16) uint32_t given[16];
+};
+
+struct Block {
+  std::vector<Thread> threads;
+  std::vector<unsigned char> shared;
+  jmp_buf scheduler;
+  int current, alive;
+  unsigned barriers;       // completed
+  int waiting;             // threads at the next one
+  std::vector<unsigned> exchanges;  // completed, per warp
+  std::vector<int> exchanging;
+  void (*kernel)(void**);
+  void** arguments;
+};
+
+static Block block;
+static const char* fault;
+
+inline void fail(const char* what) {
+  fault = what;
+  fprintf(stderr, "emulation: %s\n", what);
+  abort();
+}
+
+inline Thread& self() { return block.threads[block.current]; }
+
+inline void give_way() {
+  if (!_setjmp(self().here)) _longjmp(block.scheduler, 1);
+}
+
+// All lanes of the warp have written `given` when this returns; they may write again after the next call.
+inline void exchange() {
+  Thread& thread = self();
+  const int warp = block.current / WARP;
+  const unsigned number = thread.exchanges++;
+  if (++block.exchanging[warp] == WARP) {
+    block.exchanging[warp] = 0;
+    ++block.exchanges[warp];
+  }
+  while (block.exchanges[warp] <= number) give_way();
+}
+
+inline Thread& lane(int number) { return block.threads[block.current / WARP * WARP + number]; }
+
+inline void check(int address, int size) {
+  if (address < 0 || address + size > (int)block.shared.size() || address % size)
+    fail("an access outside shared memory, or not aligned");
+}
+
+inline void entry() {
+  block.kernel(block.arguments);
+  if (self().copies.size() > 1) {
+    for (auto& group : self().copies)
+      if (!group.empty()) fail("a thread ended with copies under way");
+  }
+  self().done = true;
+  --block.alive;
+  _longjmp(block.scheduler, 1);
+}
+
+}  // namespace emulated
+
+struct ThreadIndex {
+  struct X { operator int() const { return emulated::block.current; } } x;
+};
+static const ThreadIndex threadIdx;
+static Index blockIdx;
+
+inline void __syncthreads() {
+  using namespace emulated;
+  const unsigned number = self().barriers++;
+  if (++block.waiting == (int)block.threads.size()) {
+    block.waiting = 0;
+    ++block.barriers;
+  }
+  while (block.barriers <= number) give_way();
+}
+
+inline int shared_memory() { return 0; }
+
+inline void put_shared(int address, float value) {
+  emulated::check(address, 4);
+  memcpy(&emulated::block.shared[address], &value, 4);
+}
+
+inline float get_shared(int address) {
+  emulated::check(address, 4);
+  float value;
+  memcpy(&value, &emulated::block.shared[address], 4);
+  return value;
+}
+
+// Until a thread waits for its copies, the place that they go to holds poison.
+inline void copy16(int address, const void* source, int inside) {
+  using namespace emulated;
+  check(address, 16);
+  if (inside && (uintptr_t)source % 16) fail("a copy from an address that is not aligned");
+  Copy copy = {address, {0, 0, 0, 0}};
+  if (inside) memcpy(copy.words, source, 16);
+  const int poison[4] = {POISON, POISON, POISON, POISON};
+  memcpy(&block.shared[address], poison, 16);
+  self().copies.back().push_back(copy);
+}
+
+inline void commit_copies() { emulated::self().copies.emplace_back(); }
+
+template <int N>
+inline void wait_copies() {
+  using namespace emulated;
+  auto& groups = self().copies;
+  while ((int)groups.size() > N + 1) {
+    for (const Copy& copy : groups.front()) memcpy(&block.shared[copy.address], copy.words, 16);
+    groups.erase(groups.begin());
+  }
+}
+
+inline void load16(int* into, const int* source) {
+  if ((uintptr_t)source % 16) emulated::fail("a load from an address that is not aligned");
+  memcpy(into, source, 16);
+}
+
+inline void load_matrix(int* a, int address) {
+  using namespace emulated;
+  check(address, 16);
+  memcpy(self().given, &block.shared[address], 16);
+  exchange();
+  const int me = block.current % WARP;
+  for (int matrix = 0; matrix < 4; ++matrix) a[matrix] = lane(matrix * 8 + me / 4).given[me % 4];
+  exchange();
+}
+
+namespace emulated {
+
+inline float f16(uint32_t word, int i) {
+  _Float16 x;
+  const uint16_t bits = word >> (16 * i);
+  memcpy(&x, &bits, 2);
+  return (float)x;
+}
+inline float bf16(uint32_t word, int i) {
+  nv_bfloat16 x;
+  x.bits = word >> (16 * i);
+  return (float)x;
+}
+inline float tf32(uint32_t word, int) {
+  word &= 0xffffe000;
+  float x;
+  memcpy(&x, &word, 4);
+  return x;
+}
+inline float f32(uint32_t word, int) {
+  float x;
+  memcpy(&x, &word, 4);
+  return x;
+}
+
+// c += a * b over 32 bytes of depth; per 4-byte word there are K numbers.
+template <int K, float (*number)(uint32_t, int)>
+inline void multiply(float* c, const int* a, const int* b) {
+  Thread& thread = self();
+  memcpy(thread.given, a, 16);
+  memcpy(thread.given + 4, b, 8);
+  exchange();
+  const int me = block.current % WARP, g = me / 4, q = me % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int output = 2 * q + i % 2, half = i / 2;
+    double sum = c[i];
+    for (int word = 0; word < 8; ++word) {
+      const uint32_t x = lane(4 * g + word % 4).given[half + word / 4 * 2];
+      const uint32_t w = lane(4 * output + word % 4).given[4 + word / 4];
+      for (int k = 0; k < K; ++k) sum += (double)number(x, k) * number(w, k);
+    }
+    c[i] = (float)sum;
+  }
+  exchange();
+}
+
+}  // namespace emulated
+
+inline void multiply_f16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::f16>(c, a, b); }
+inline void multiply_bf16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::bf16>(c, a, b); }
+inline void multiply_tf32(float* c, const int* a, const int* b) { emulated::multiply<1, emulated::tf32>(c, a, b); }
+inline void multiply_f32(float* c, const int* a, const int* b) { emulated::multiply<1, emulated::f32>(c, a, b); }
+
+inline void load_fma(int* a, int first, int second) {
+  emulated::check(first, 16), emulated::check(first + 16, 16);
+  emulated::check(second, 16), emulated::check(second + 16, 16);
+  memcpy(a, &emulated::block.shared[first], 32);
+  memcpy(a + 8, &emulated::block.shared[second], 32);
+}
+
+inline void multiply_fma(float* c, const int* a, const int* b) {
+  for (int k = 0; k < 8; ++k)
+    for (int i = 0; i < 2; ++i) {
+      c[i] += emulated::f32(a[k], 0) * emulated::f32(b[2 * k + i], 0);
+      c[2 + i] += emulated::f32(a[8 + k], 0) * emulated::f32(b[2 * k + i], 0);
+    }
+}
+
+template <int N, typename T>
+inline void load_channels(float* into, const T* source) {
+  if ((uintptr_t)source % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
+  for (int i = 0; i < N; ++i) into[i] = (float)source[i];
+}
+
+template <int N, typename T>
+inline void store_channels(T* target, const float* from) {
+  if ((uintptr_t)target % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
+  for (int i = 0; i < N; ++i) target[i] = T(from[i]);
+}
+
+inline float sum_lanes(float value) {
+  using namespace emulated;
+  memcpy(self().given, &value, 4);
+  exchange();
+  float sum = 0;
+  for (int i = 0; i < WARP; ++i) sum += f32(lane(i).given[0], 0);
+  exchange();
+  return sum;
+}
+
+inline float minus_infinity() { return -INFINITY; }
+
+template <typename T>
+inline T max(T a, T b) { return a > b ? a : b; }
+template <typename T>
+inline T min(T a, T b) { return a < b ? a : b; }
+
+// Runs one kernel over its grid, block after block.  Shared memory starts as poison in each.
+inline void run_grid(void (*kernel)(void**), void** arguments, int grid_x, int grid_y, int threads, int shared) {
+  using namespace emulated;
+  block.kernel = kernel;
+  block.arguments = arguments;
+  if (threads % WARP) fail("a block of no whole warps");
+  if ((int)block.threads.size() != threads) {
+    block.threads = std::vector<Thread>(threads);
+    for (Thread& thread : block.threads) thread.stack.resize(STACK);
+  }
+  for (blockIdx.y = 0; blockIdx.y < grid_y; ++blockIdx.y)
+    for (blockIdx.x = 0; blockIdx.x < grid_x; ++blockIdx.x) {
+      block.shared.resize(shared);
+      for (int at = 0; at + 4 <= shared; at += 4) memcpy(&block.shared[at], &POISON, 4);
+      block.alive = threads;
+      block.waiting = 0, block.barriers = 0;
+      block.exchanges.assign(threads / WARP, 0), block.exchanging.assign(threads / WARP, 0);
+      for (Thread& thread : block.threads) {
+        thread.begun = thread.done = false;
+        thread.barriers = thread.exchanges = 0;
+        thread.copies.assign(1, {});
+      }
+      // the volatile copy survives the jumps; each round lets every thread run until it waits
+      volatile int current = 0;
+      while (block.alive) {
+        for (current = 0; current < threads; current = current + 1) {
+          block.current = current;
+          Thread& thread = block.threads[current];
+          if (thread.done || _setjmp(block.scheduler)) continue;
+          if (thread.begun) _longjmp(thread.here, 1);
+          thread.begun = true;
+          getcontext(&thread.start);
+          thread.start.uc_stack.ss_sp = thread.stack.data();
+          thread.start.uc_stack.ss_size = STACK;
+          thread.start.uc_link = nullptr;
+          makecontext(&thread.start, entry, 0);
+          setcontext(&thread.start);
+        }
+      }
+    }
+}
