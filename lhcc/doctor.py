@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcc.report.text import grid
+from lhcc.runtime import cuda_driver
 from lhcc.runtime.machine import host_arch, host_flags, processor_name
 
 PACKAGES = (
@@ -33,7 +34,7 @@ TOOLS = (
     ("ld", ("--version",), "links compiled kernels", "apt-get install binutils", True),
     ("gcc", ("--version",), "builds simulation harnesses", "apt-get install gcc", False),
     ("clang", ("--version",), "builds simulation harnesses", "apt-get install clang", False),
-    ("nvcc", ("--version",), "compiles for NVIDIA GPUs", "install the CUDA toolkit", False),
+    ("nvcc", ("--version",), "compiles for NVIDIA GPUs", "pip install 'lhcc[cuda]'", False),
     ("verilator", ("--version",), "simulates FPGA designs", "apt-get install verilator", False),
     ("iverilog", ("-V",), "a second opinion on FPGA designs", "apt-get install iverilog", False),
     ("yosys", ("-V",), "counts the gates of FPGA designs", "apt-get install yosys", False),
@@ -98,7 +99,9 @@ def diagnose() -> Diagnosis:
     }
     packages = [Finding(name, "package", _package(name), *rest) for name, *rest in PACKAGES]  # type: ignore[arg-type]
     tools = [Finding(name, "tool", _tool(name, ask), *rest) for name, ask, *rest in TOOLS]  # type: ignore[arg-type]
-    return Diagnosis(machine, (*packages, *tools))
+    driver = cuda_driver.version()
+    gpu = Finding("NVIDIA driver", "tool", driver, "runs models on a GPU", "install NVIDIA's driver", False)
+    return Diagnosis(machine, (*packages, *tools, gpu))
 
 
 def _package(name: str) -> str | None:

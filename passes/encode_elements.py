@@ -1,6 +1,6 @@
 """Encodes convolutions whose zeros follow no block as patterns of kernels or single elements, where that is faster.
 
-    y = lhcc.conv2d(x, W, b)      ->  y = lhcc.wide_conv2d(lhcc.widen(x), non-zeros, b, table)     both maps planar
+y = lhcc.conv2d(x, W, b)      ->  y = lhcc.wide_conv2d(lhcc.widen(x), non-zeros, b, table)     both maps planar
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Folds multiplications and additions by per-channel constants (bias, batch norm) into the layer that feeds them.
 
-    y = lhcc.conv2d(x, W, b) * s + t      ->  y = lhcc.conv2d(x, W * s, b * s + t)
-    y = lhcc.conv2d(x, W, b) - t, / s     ->  likewise
+y = lhcc.conv2d(x, W, b) * s + t      ->  y = lhcc.conv2d(x, W * s, b * s + t)
+y = lhcc.conv2d(x, W, b) - t, / s     ->  likewise
 """
 
 from __future__ import annotations

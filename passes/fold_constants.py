@@ -1,6 +1,6 @@
 """Evaluates, in numpy, what depends on constants only.
 
-    s = relax.sqrt(const) ; t = relax.reshape(const, (1, 8, 1, 1))      ->  constants
+s = relax.sqrt(const) ; t = relax.reshape(const, (1, 8, 1, 1))      ->  constants
 """
 
 from __future__ import annotations

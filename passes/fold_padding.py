@@ -1,6 +1,6 @@
 """Makes a border of zeros, which exporters like to spell out, part of the convolution that reads it.
 
-    y = lhcc.conv2d(relax.nn.pad(x, zeros around the image), W, b)   ->  y = lhcc.conv2d(x, W, b, padding larger by it)
+y = lhcc.conv2d(relax.nn.pad(x, zeros around the image), W, b)   ->  y = lhcc.conv2d(x, W, b, padding larger by it)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fuses residual additions and activations into the convolution or matrix product that feeds them.
 
-    y = act(lhcc.conv2d(x, W, b))        ->  y = lhcc.conv2d(x, W, b, activation=act)
-    y = lhcc.conv2d(x, W, b) + r         ->  y = lhcc.conv2d(x, W, b, r, residual="before")
-    y = act(lhcc.conv2d(x, W, b)) + r    ->  y = lhcc.conv2d(x, W, b, r, residual="after", activation=act)
+y = act(lhcc.conv2d(x, W, b))        ->  y = lhcc.conv2d(x, W, b, activation=act)
+y = lhcc.conv2d(x, W, b) + r         ->  y = lhcc.conv2d(x, W, b, r, residual="before")
+y = act(lhcc.conv2d(x, W, b)) + r    ->  y = lhcc.conv2d(x, W, b, r, residual="after", activation=act)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Lowers the operators that have no kernel of ours through TVM: legalised, fused, loops made parallel and vector.
 
-    y = relax.nn.softmax(x)     ->  y = relax.call_tir(softmax, (x,))
+y = relax.nn.softmax(x)     ->  y = relax.call_tir(softmax, (x,))
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Brings pooling into the dialect, so that it runs on the same kernels and layouts as convolutions.
 
-    relax.nn.max_pool2d(x)              ->  lhcc.pool2d(x)
-    relax.nn.avg_pool2d(x)              ->  lhcc.conv2d(x, depthwise weights 1/k)[ * what the borders lack]
-    relax.mean(x, axis=[2, 3])          ->  lhcc.global_average(x)
+relax.nn.max_pool2d(x)              ->  lhcc.pool2d(x)
+relax.nn.avg_pool2d(x)              ->  lhcc.conv2d(x, depthwise weights 1/k)[ * what the borders lack]
+relax.mean(x, axis=[2, 3])          ->  lhcc.global_average(x)
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def _max_pool(rewriter: Rewriter, name: str, call: Any) -> Any:
     )
 
 
-def _covered(
-    out: int, window: int, stride: int, before: int, dilation: int, low: int, high: int
-) -> NDArray[np.int64]:
+def _covered(out: int, window: int, stride: int, before: int, dilation: int, low: int, high: int) -> NDArray[np.int64]:
     """How many taps of each output's window lie in low .. high of an axis."""
     positions = np.arange(out)[:, None] * stride - before + np.arange(window) * dilation
     return np.asarray(((positions >= low) & (positions < high)).sum(axis=1))

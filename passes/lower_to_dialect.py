@@ -1,8 +1,8 @@
 """Turns convolutions and matrix products with constant weights into the lhcc dialect.
 
-    y = relax.nn.conv2d(x, W)             ->  y = lhcc.conv2d(x, W, bias=0)
-    y = relax.nn.conv2d_transpose(x, W)   ->  y = lhcc.conv2d(x, W', bias=0, transposed=1)   W' is (O, I/groups, kh, kw)
-    y = relax.matmul(x, W)                ->  y = lhcc.dense(x, W.T, bias=0)                 leading axes of x flattened
+y = relax.nn.conv2d(x, W)             ->  y = lhcc.conv2d(x, W, bias=0)
+y = relax.nn.conv2d_transpose(x, W)   ->  y = lhcc.conv2d(x, W', bias=0, transposed=1)   W' is (O, I/groups, kh, kw)
+y = relax.matmul(x, W)                ->  y = lhcc.dense(x, W.T, bias=0)                 leading axes of x flattened
 """
 
 from __future__ import annotations

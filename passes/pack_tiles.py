@@ -41,7 +41,7 @@ class PackTiles:
                 "tiles",
                 [value.args[0], *map(constant, packed.constants), *residual],
                 attributes(value)["shape"],
-                dtype_of(value),
+                dtype=dtype_of(value),
                 op=layer.op,
                 encoding=packed.encoding,
                 density=packed.density,

@@ -1,9 +1,9 @@
 """Gives every activation function one form, also those that exporters spell out.
 
-    relax.nn.relu(x), relax.clip(x, 0, 6), ...          ->  lhcc.activation(x, "relu"), lhcc.activation(x, "clip 0 6")
-    x * relax.sigmoid(x)                                ->  lhcc.activation(x, "silu")
-    x * clip(x + 3, 0, 6) / 6                           ->  lhcc.activation(x, "hard_swish")
-    clip(x + 3, 0, 6) / 6                               ->  lhcc.activation(x, "hard_sigmoid 1/6 0.5")
+relax.nn.relu(x), relax.clip(x, 0, 6), ...          ->  lhcc.activation(x, "relu"), lhcc.activation(x, "clip 0 6")
+x * relax.sigmoid(x)                                ->  lhcc.activation(x, "silu")
+x * clip(x + 3, 0, 6) / 6                           ->  lhcc.activation(x, "hard_swish")
+clip(x + 3, 0, 6) / 6                               ->  lhcc.activation(x, "hard_sigmoid 1/6 0.5")
 """
 
 from __future__ import annotations

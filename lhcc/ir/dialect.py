@@ -60,10 +60,10 @@ def _operator(name: str) -> Any:
     return operator
 
 
-def call(name: str, operands: list[Any], shape: tuple[int, ...], dtype: str = "float32", **attrs: Any) -> Any:
+def call(name: str, operands: list[Any], shape: tuple[int, ...], **attrs: Any) -> Any:
     """A dialect call; attributes are strings, numbers and tuples of them."""
-    if dtype != "float32":
-        attrs["dtype"] = dtype
+    if attrs.get("dtype") == "float32":
+        del attrs["dtype"]
     node = tvm.ir.make_node("ir.DictAttrs", shape=list(shape), **{k: _attr(v) for k, v in attrs.items()})
     return relax.Call(_operator(name), operands, node)
 

@@ -98,7 +98,9 @@ def summary(profile: Profile) -> str:
     if profile.disturbed:
         text.append(f"{profile.disturbed} further repeats were interrupted by other processes and left out")
     if profile.peak:
-        text.append(f"measured fp32 peak of this machine: {profile.peak.gflops:.0f} GFLOP/s")
+        on_gpu = profile.target == "cuda"
+        what = "peak of this GPU by its data sheet" if on_gpu else "measured fp32 peak of this machine"
+        text.append(f"{what}: {profile.peak.gflops:.0f} GFLOP/s")
     return "\n".join(text)
 
 

@@ -1,7 +1,7 @@
 """A compiled model on an NVIDIA GPU: weights are uploaded once, every run is one launch of a graph of kernels.
 
-Tensors of PyTorch on the GPU are read and written in place, on PyTorch's current stream; numpy arrays and tensors on the
-CPU are copied to the GPU and back.  The GPU is looked for at the first call: a model can be compiled and saved anywhere.
+Tensors of PyTorch on the GPU are read and written in place, on PyTorch's current stream; numpy arrays and tensors on
+the CPU are copied to the GPU and back.  The GPU is looked for at the first call: a model can be compiled anywhere.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class CudaExecutable(Executable):
             self._loaded = Loaded(self.program, Driver(index or 0))
         elif index is not None and index != self._loaded.driver.index:
             place = self._loaded.driver.index
-            raise InputError(f"the model was loaded to GPU {place}, the input is on GPU {index}", f"x.to('cuda:{place}')")
+            raise InputError(
+                f"the model was loaded to GPU {place}, the input is on GPU {index}", f"x.to('cuda:{place}')"
+            )
         return self._loaded
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:

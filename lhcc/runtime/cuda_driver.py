@@ -1,4 +1,4 @@
-"""NVIDIA's driver through its C interface: memory, code, launches, graphs and events.  Nothing else has to be installed.
+"""NVIDIA's driver through its C interface: memory, code, launches, graphs and events.  Nothing else is needed.
 
 The primary context is used, which PyTorch and every program of CUDA's runtime use too: pointers and streams can be
 exchanged with them.
@@ -222,7 +222,9 @@ class Graph:
     def _parameters(self, function: Function, pointers: Sequence[int]) -> tuple[KernelNode, Any]:
         places, values = arguments(pointers)
         block = (c_uint * 3)(function.threads, 1, 1)
-        node = KernelNode(function.handle, (c_uint * 3)(*function.grid, 1), block, function.shared, places, None, None, None)
+        node = KernelNode(
+            function.handle, (c_uint * 3)(*function.grid, 1), block, function.shared, places, None, None, None
+        )
         return node, values
 
     def exchange(self, number: int, pointers: Sequence[int]) -> None:

@@ -178,10 +178,12 @@ def summarise(
     insides: Sequence[tuple[float, ...]],
     samples: Sequence[tuple[float, ...]],
     disturbed: int = 0,
+    device: tuple[str, Peak | None] | None = None,
 ) -> Profile:
-    """Medians, confidence intervals and the roofline from the raw times, in microseconds."""
+    """Medians, confidence intervals and the roofline from the raw times, in microseconds; `device` ran the model, where
+    that is not this processor."""
     whole = [time for (time,) in wholes]
-    limit = peak(executable.threads)
+    processor, limit = device or (processor_name(), peak(executable.threads))
     per_layer = list(zip(*samples, strict=True))
     total = sum(statistics.median(times) for times in per_layer)
     layers = [
@@ -201,7 +203,7 @@ def summarise(
         disturbed=disturbed,
         threads=executable.threads,
         target=executable.program.target,
-        processor=processor_name(),
+        processor=processor,
         peak=limit,
         samples=tuple(samples),
     )

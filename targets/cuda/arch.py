@@ -96,7 +96,9 @@ def create(arguments: Mapping[str, str]) -> Machine:
     text, precision = arguments.get("arch", "sm_80"), arguments.get("precision", "fp32")
     match = re.fullmatch(r"sm_(\d{2,3})", text)
     if not match or int(match[1]) < 75:
-        raise TargetError(f"'{text}' is no GPU architecture that lhcc compiles for", "sm_75, sm_80, sm_86, sm_89, sm_90")
+        raise TargetError(
+            f"'{text}' is no GPU architecture that lhcc compiles for", "sm_75, sm_80, sm_86, sm_89, sm_90"
+        )
     if precision not in PRECISIONS:
         raise TargetError(f"precision '{precision}' is unknown to target 'cuda'", f"choose {', '.join(PRECISIONS)}")
     arch = Arch(int(match[1]))

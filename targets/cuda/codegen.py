@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,17 @@ def generate(kernels: Mapping[str, Any], arch: str) -> Source:
     launches = {name: _launch(name, function, device) for name, function in named.items()}
     module = _module(tvm.IRModule(device), target)
     text = str(module.inspect_source())
-    return Source(text[text.index('extern "C" __global__') :], launches)
+    text = text[text.index('extern "C" __global__') :]
+    text = re.sub(r"\b(\d\w*_ptr)\b", r"operand_\1", text)  # operands are named like layers, which may be numbers
+    for name, function in named.items():
+        text = _limit_registers(text, launches[name], int(function.attrs["lhcc.launch"][4]))
+    return Source(text, launches)
+
+
+def _limit_registers(text: str, launch: Launch, held: int) -> str:
+    """Says how many thread blocks a multiprocessor holds: left alone, the compiler spills to hold one more."""
+    bounds = f"__launch_bounds__({launch.threads}) {launch.kernel}("
+    return text.replace(bounds, f"__launch_bounds__({launch.threads}, {held}) {launch.kernel}(") if held else text
 
 
 def _split(mod: tvm.IRModule, target: Any, written: bool) -> dict[Any, Any]:
@@ -84,7 +93,7 @@ def _launch(name: str, function: Any, device: Mapping[Any, Any]) -> Launch:
     assert len(found) == 1, f"{name} became {len(found)} kernels"
     names = [_bare(_name(param)) for param in function.params]
     operands = tuple(names.index(_bare(_name(param))) for param in device[found[0]].params)
-    grid_x, grid_y, threads, shared = (int(n) for n in function.attrs["lhcc.launch"])
+    grid_x, grid_y, threads, shared, _ = (int(n) for n in function.attrs["lhcc.launch"])
     return Launch(found[0].name_hint, (grid_x, grid_y), threads, shared, operands)
 
 

@@ -1,9 +1,9 @@
 """The convolution kernel for GPUs: one generator of TIR for every convolution and matrix product, dense ones included.
 
-A thread block stages the input pixels under its tile of outputs in shared memory, several input blocks ahead of their
-use, by asynchronous copies.  Every warp multiplies a few 16-pixel fragments by the kept weight tiles of one output block:
-matrices of pixels come from shared memory, shifted by the tap; weights come straight from memory, in fragment order, one
-tile ahead.  Bias, residual and activation are applied to the sums in registers, which are stored once.
+A thread block stages the input pixels under its tile of outputs in shared memory, several input blocks ahead of
+their use, by asynchronous copies.  Every warp multiplies a few 16-pixel fragments by the kept weight tiles of one
+output block: matrices of pixels come from shared memory, shifted by the tap; weights come straight from memory, in
+fragment order, one tile ahead.  Bias, residual and activation are applied to the sums in registers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from tvm import tirx as T
 
 from lhcc.ir.tir import flat, get, integer, loop, put, tensor, var
 from lhcc.ir.vector import epilogue
-from lhcc.targets.cuda.arch import BLOCK, STEP, Arch, Arithmetic
+from lhcc.targets.cuda import cost
+from lhcc.targets.cuda.arch import BLOCK, STEP, Arch
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, ConvSpec, pixel_bytes
+from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, ConvSpec, pixel_bytes, shared_bytes
 from lhcc.targets.cuda.tir import Threads, address, both, call, divided, local, unrolled, value, when
 
 Expr = Any
 Stmt = Any
-
-
-def shared_bytes(spec: ConvSpec, arithmetic: Arithmetic) -> int:
-    """What a thread block takes: its stages, or, after them, the sums that warps add up."""
-    staged = spec.stages * spec.stage_blocks * spec.patch_pixels * pixel_bytes(arithmetic.size)
-    pixels, columns, splits = spec.warps
-    return max(staged, (splits - 1) * pixels * columns * 4 * spec.pixels * 16 * spec.lanes)
 
 
 class ConvKernel:
@@ -83,7 +77,10 @@ class ConvKernel:
         images, rows, columns = spec.tiles
         operands = [self.source, self.weights, self.bias, self.plan, *([self.residual] if spec.residual else [])]
         grid = (images * rows * columns, spec.groups)
-        return self.threads.kernel([*operands, self.target], body, grid, spec.threads, shared_bytes(spec, self.arithmetic))
+        count = cost.registers(spec.pixels, spec.lanes, self.copies, self.arithmetic)
+        held = max(1, min(16, (512 if count <= 120 else 256) // spec.threads))
+        shared = shared_bytes(spec, self.arithmetic.size)
+        return self.threads.kernel([*operands, self.target], body, grid, spec.threads, shared, held)
 
     def at(self, position: Expr | int) -> Expr:
         return get(self.plan, integer(position) if isinstance(position, int) else position)
@@ -95,7 +92,12 @@ class ConvKernel:
         self.image0, self.row0, self.column0 = var("image0"), var("row0"), var("column0")
         self.phase_row, self.phase_column = var("phase_row"), var("phase_column")
         self.stage_count, self.stages_at, self.bounds_at = var("stage_count"), var("stages_at"), var("bounds_at")
-        self.lane, self.warp_pixel, self.warp_column, self.split = var("lane"), var("warp_m"), var("warp_n"), var("warp_k")
+        self.lane, self.warp_pixel, self.warp_column, self.split = (
+            var("lane"),
+            var("warp_m"),
+            var("warp_n"),
+            var("warp_k"),
+        )
         self.out, self.first, self.memory, self.entries = var("out"), var("first"), var("memory"), var("entries")
         warp, group = var("warp"), self.threads.y
         image, tile_row, tile_column = divided(self.threads.x, *spec.tiles[1:])
@@ -183,7 +185,10 @@ class ConvKernel:
                     piece = thread + number * spec.threads
                     copy = when(piece < integer(spec.patch_pixels * chunks), [copy])
                 copies.append(copy)
-            body += [T.Bind(block, self.at(self.stages_at + stage * spec.stage_blocks + place)), when(block >= integer(0), copies)]
+            body += [
+                T.Bind(block, self.at(self.stages_at + stage * spec.stage_blocks + place)),
+                when(block >= integer(0), copies),
+            ]
         return [when(stage < self.stage_count, body), call("commit_copies")]
 
     # ---- the arithmetic
@@ -292,7 +297,13 @@ class ConvKernel:
         fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
         position = self._position(fragment, T.floordiv(self.lane, integer(4)) + half * 8)
         image, y, x = divided(position, *spec.tile[1:])
-        row, column, number, target, total = var("row"), var("column"), var("image"), var("target"), var("total", "float32")
+        row, column, number, target, total = (
+            var("row"),
+            var("column"),
+            var("image"),
+            var("target"),
+            var("total", "float32"),
+        )
         plane = number * blocks + T.floordiv(self.out, integer(per_block))
         inside = both(
             position < integer(spec.tile[0] * spec.tile[1] * spec.tile[2]), number < integer(images),
@@ -304,7 +315,10 @@ class ConvKernel:
             T.Bind(total, get(self.sums, place) + get(bias, c)),
             put(results, epilogue(total, plus, spec.residual, spec.activation), c),
         ]
-        store = [unrolled(c, width, T.SeqStmt(result)), call(f"store_channels<{width}>", address(self.y, target), address(results))]
+        store = [
+            unrolled(c, width, T.SeqStmt(result)),
+            call(f"store_channels<{width}>", address(self.y, target), address(results)),
+        ]
         if spec.residual:
             store.insert(0, call(f"load_channels<{width}>", address(added), address(self.r, target)))
         body = [

@@ -1,29 +1,47 @@
 // The instructions that TIR has no words for: copies into shared memory, matrix products, whole channels of a pixel.
 // Generated kernels follow this file.  Shared memory is addressed by 32-bit numbers, as the instructions want it.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #define uint unsigned int
 #define uchar unsigned char
 #define ushort unsigned short
-#define device static __device__ __forceinline__
+#define on_device static __device__ __forceinline__
+
+// The 16-bit types of CUDA's headers, as far as kernels need them: the headers take longer to read than the kernels.
+struct half {
+  unsigned short bits;
+  half() = default;
+  __device__ half(float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+  __device__ operator float() const {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+  }
+};
+
+struct nv_bfloat16 {
+  unsigned short bits;
+  nv_bfloat16() = default;
+#if __CUDA_ARCH__ >= 800
+  __device__ nv_bfloat16(float x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+#endif
+  __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
 
 extern __shared__ __align__(128) unsigned char lhcc_shared[];
 
-device int shared_memory() { return (int)__cvta_generic_to_shared(lhcc_shared); }
+on_device int shared_memory() { return (int)__cvta_generic_to_shared(lhcc_shared); }
 
-device void put_shared(int address, float value) {
+on_device void put_shared(int address, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
 
-device float get_shared(int address) {
+on_device float get_shared(int address) {
   float value;
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
   return value;
 }
 
 // 16 bytes from memory, or zeros: asynchronous where the hardware can.
-device void copy16(int address, const void* source, int inside) {
+on_device void copy16(int address, const void* source, int inside) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(source), "r"(inside ? 16 : 0)
                : "memory");
@@ -36,7 +54,7 @@ device void copy16(int address, const void* source, int inside) {
 #endif
 }
 
-device void commit_copies() {
+on_device void commit_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
@@ -44,26 +62,26 @@ device void commit_copies() {
 
 // Waits until at most N groups of this thread's copies are under way.
 template <int N>
-device void wait_copies() {
+on_device void wait_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
 
-device void load16(int* into, const int* source) {
+on_device void load16(int* into, const int* source) {
   int4 value = __ldg((const int4*)source);
   into[0] = value.x, into[1] = value.y, into[2] = value.z, into[3] = value.w;
 }
 
 // 16 pixels x 32 bytes: every lane gives the address of half a row, and gets the fragment of matrix instructions.
-device void load_matrix(int* a, int address) {
+on_device void load_matrix(int* a, int address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
                : "r"(address)
                : "memory");
 }
 
-device void multiply_f16(float* c, const int* a, const int* b) {
+on_device void multiply_f16(float* c, const int* a, const int* b) {
 #if __CUDA_ARCH__ >= 800
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -77,23 +95,23 @@ device void multiply_f16(float* c, const int* a, const int* b) {
 }
 
 #if __CUDA_ARCH__ >= 800
-device void multiply_bf16(float* c, const int* a, const int* b) {
+on_device void multiply_bf16(float* c, const int* a, const int* b) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-device void multiply_tf32(float* c, const int* a, const int* b) {
+on_device void multiply_tf32(float* c, const int* a, const int* b) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // The 11 leading bits of a float's mantissa, and what is left of it.
-device int high(int bits) { return bits & 0xffffe000; }
-device int low(int bits) { return __float_as_int(__int_as_float(bits) - __int_as_float(high(bits))); }
+on_device int high(int bits) { return bits & 0xffffe000; }
+on_device int low(int bits) { return __float_as_int(__int_as_float(bits) - __int_as_float(high(bits))); }
 
-device void multiply_f32(float* c, const int* a, const int* b) {
+on_device void multiply_f32(float* c, const int* a, const int* b) {
   const int a_high[4] = {high(a[0]), high(a[1]), high(a[2]), high(a[3])}, b_high[2] = {high(b[0]), high(b[1])};
   const int a_low[4] = {low(a[0]), low(a[1]), low(a[2]), low(a[3])}, b_low[2] = {low(b[0]), low(b[1])};
   multiply_tf32(c, a_low, b_high);  // the small products first
@@ -103,7 +121,7 @@ device void multiply_f32(float* c, const int* a, const int* b) {
 #endif
 
 // Without matrix instructions: 8 of the depth of two pixels, 8 weights of each of the lane's two outputs.
-device void load_fma(int* a, int first, int second) {
+on_device void load_fma(int* a, int first, int second) {
   for (int half = 0; half < 4; ++half)
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(a[4 * half]), "=r"(a[4 * half + 1]), "=r"(a[4 * half + 2]), "=r"(a[4 * half + 3])
@@ -111,7 +129,7 @@ device void load_fma(int* a, int first, int second) {
                  : "memory");
 }
 
-device void multiply_fma(float* c, const int* a, const int* b) {
+on_device void multiply_fma(float* c, const int* a, const int* b) {
   for (int k = 0; k < 8; ++k)
     for (int i = 0; i < 2; ++i) {
       c[i] += __int_as_float(a[k]) * __int_as_float(b[2 * k + i]);
@@ -120,38 +138,31 @@ device void multiply_fma(float* c, const int* a, const int* b) {
 }
 
 // Numbers of a map as floats, N at a time: N * size bytes are aligned to as much, up to 16.
-device void widen(float* into, const half* from) { *into = __half2float(*from); }
-device void widen(float* into, const nv_bfloat16* from) { *into = __bfloat162float(*from); }
-device void widen(float* into, const float* from) { *into = *from; }
-device void narrow(half* into, float from) { *into = __float2half(from); }
-device void narrow(nv_bfloat16* into, float from) { *into = __float2bfloat16(from); }
-device void narrow(float* into, float from) { *into = from; }
-
 template <int N, typename T>
-device void load_channels(float* into, const T* source) {
+on_device void load_channels(float* into, const T* source) {
   constexpr int bytes = N * sizeof(T) < 16 ? N * sizeof(T) : 16, each = bytes / sizeof(T);
   struct __align__(bytes) Vector { T at[each]; };
   for (int part = 0; part < N / each; ++part) {
     const Vector vector = ((const Vector*)source)[part];
-    for (int i = 0; i < each; ++i) widen(into + part * each + i, vector.at + i);
+    for (int i = 0; i < each; ++i) into[part * each + i] = (float)vector.at[i];
   }
 }
 
 template <int N, typename T>
-device void store_channels(T* target, const float* from) {
+on_device void store_channels(T* target, const float* from) {
   constexpr int bytes = N * sizeof(T) < 16 ? N * sizeof(T) : 16, each = bytes / sizeof(T);
   struct __align__(bytes) Vector { T at[each]; };
   for (int part = 0; part < N / each; ++part) {
     Vector vector;
-    for (int i = 0; i < each; ++i) narrow(vector.at + i, from[part * each + i]);
+    for (int i = 0; i < each; ++i) vector.at[i] = T(from[part * each + i]);
     ((Vector*)target)[part] = vector;
   }
 }
 
 // The sum of a value over the lanes of a warp.
-device float sum_lanes(float value) {
+on_device float sum_lanes(float value) {
   for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(0xffffffff, value, distance);
   return value;
 }
 
-device float minus_infinity() { return __int_as_float(0xff800000); }
+on_device float minus_infinity() { return __int_as_float(0xff800000); }

@@ -51,5 +51,7 @@ def pack(values: NDArray[np.float32], arithmetic: Arithmetic) -> NDArray[np.int3
         return np.ascontiguousarray(ordered).view(np.int32).reshape(tiles, size)
     words = np.ascontiguousarray(by_output).view(np.int32)  # tile, j, g, words of depth
     split = words.reshape(tiles, count, 8, arithmetic.steps, 2, STEP // 8)  # tile, j, g, step, r, q
-    per_lane = split.transpose(0, 2, 5, 3, 1, 4).reshape(tiles, WARP, size // 128, 4)  # tile, lane 4g + q, (step, j, r) by four
+    per_lane = split.transpose(0, 2, 5, 3, 1, 4).reshape(
+        tiles, WARP, size // 128, 4
+    )  # tile, lane 4g + q, (step, j, r) by four
     return np.ascontiguousarray(per_lane.transpose(0, 2, 1, 3)).reshape(tiles, size)

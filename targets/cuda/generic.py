@@ -1,6 +1,6 @@
 """A schedule for the loop nests that TVM makes of other operators: one kernel, one thread per element of the result.
 
-What the result is made of is computed where it is needed: elementwise steps are inlined, the others repeated per thread.
+What the result is made of is computed where it is needed: elementwise steps are inlined, others repeated per thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def schedule(function: Any) -> Any:
     except (ScheduleError, tvm.error.InternalError, ValueError) as error:
         name = (function.attrs or {}).get("global_symbol", "an operator")
         raise TargetError(
-            f"target 'cuda' has no kernel for '{name}': {str(error).splitlines()[0]}", "compile the model with target cpu"
+            f"target 'cuda' has no kernel for '{name}': {str(error).splitlines()[0]}",
+            "compile the model with target cpu",
         ) from error
 
 
@@ -49,5 +50,5 @@ def _schedule(function: Any) -> Any:
         except ScheduleError:
             s.set_scope(step, 0, "local")
             s.compute_at(step, thread)
-    launch = [-(-size // THREADS), 1, THREADS, 0]
+    launch = [-(-size // THREADS), 1, THREADS, 0, 0]
     return s.mod["main"].with_attr("lhcc.launch", launch)

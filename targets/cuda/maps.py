@@ -58,7 +58,11 @@ def unfold(
     channel, tap_row, tap_column = divided(block * BLOCK + piece * WIDTH + number, *kernel)
     plane = (image * channels + channel) * height
     inside = both(
-        channel < integer(channels), at_y >= integer(0), at_y < integer(height), at_x >= integer(0), at_x < integer(width)
+        channel < integer(channels),
+        at_y >= integer(0),
+        at_y < integer(height),
+        at_x >= integer(0),
+        at_x < integer(width),
     )
     read = [
         T.Bind(at_y, row * strides[0] - padding[0] + tap_row * dilation[0]),
@@ -123,7 +127,9 @@ FUNCTIONS = {
 }
 
 
-def elementwise(function: str, shapes: list[tuple[int, ...]], dtypes: tuple[str, ...], shape: tuple[int, ...], element: str) -> Kernel:
+def elementwise(
+    function: str, shapes: list[tuple[int, ...]], dtypes: tuple[str, ...], shape: tuple[int, ...], element: str
+) -> Kernel:
     """A function of two blocked maps, either of which may be repeated along any axis."""
     items = Items(prod(shape) // WIDTH)
     *axes, piece = divided(items.item, *shape[1:-1], PIECES)
@@ -140,7 +146,10 @@ def elementwise(function: str, shapes: list[tuple[int, ...]], dtypes: tuple[str,
         wide = extents[-1] > 1
         values = local(f"values{index}", WIDTH if wide else 1)
         place = place * extents[-1] + (piece * WIDTH if wide else integer(0))
-        body += [T.AllocBuffer(values), call(f"load_channels<{WIDTH if wide else 1}>", address(values), address(x, place))]
+        body += [
+            T.AllocBuffer(values),
+            call(f"load_channels<{WIDTH if wide else 1}>", address(values), address(x, place)),
+        ]
         parameters.append(operand)
         views.append(see_x)
         operands.append((values, wide))
@@ -164,13 +173,12 @@ def global_average(shape: tuple[int, ...], element: str) -> Kernel:
     items = Items(images * blocks * PIECES * 32)
     plane, piece, lane = divided(items.item, PIECES, 32)
     turn, pixel, clear, one, scale = var("turn"), var("pixel"), var("clear"), var("one"), var("scale")
-    take = [
-        T.Bind(pixel, turn * 32 + lane),
-        when(pixel < integer(pixels), [
-            call(f"load_channels<{WIDTH}>", address(values), address(x, (plane * pixels + pixel) * BLOCK + piece * WIDTH)),
-            unrolled(one, WIDTH, put(sums, get(sums, one) + get(values, one), one)),
-        ]),
-    ]  # fmt: skip
+    place = (plane * pixels + pixel) * BLOCK + piece * WIDTH
+    add = [
+        call(f"load_channels<{WIDTH}>", address(values), address(x, place)),
+        unrolled(one, WIDTH, put(sums, get(sums, one) + get(values, one), one)),
+    ]
+    take = [T.Bind(pixel, turn * 32 + lane), when(pixel < integer(pixels), add)]
     mean = value("float32", "sum_lanes", get(sums, scale)) * T.FloatImm("float32", 1.0 / pixels)
     body = [
         T.AllocBuffer(sums),
@@ -178,6 +186,9 @@ def global_average(shape: tuple[int, ...], element: str) -> Kernel:
         unrolled(clear, WIDTH, put(sums, T.FloatImm("float32", 0.0), clear)),
         loop(turn, -(-pixels // 32), take),
         unrolled(scale, WIDTH, put(sums, mean, scale)),
-        when(T.EQ(lane, integer(0)), [call(f"store_channels<{WIDTH}>", address(y, plane * BLOCK + piece * WIDTH), address(sums))]),
+        when(
+            T.EQ(lane, integer(0)),
+            [call(f"store_channels<{WIDTH}>", address(y, plane * BLOCK + piece * WIDTH), address(sums))],
+        ),
     ]
     return items.build([source, target], [see_x, see_y], body)

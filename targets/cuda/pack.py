@@ -18,7 +18,7 @@ from lhcc.targets.base import Options
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
-from lhcc.targets.cuda.plan import ConvSpec, grouped, phases, pixel_bytes, plan_conv, works
+from lhcc.targets.cuda.plan import ConvSpec, grouped, phases, pixel_bytes, plan_conv, shared_bytes, works
 from lhcc.targets.cuda.window import WindowSpec
 
 LANES = (16, 32)
@@ -55,7 +55,9 @@ class Load:
 def pack(layer: ConvLayer, machine: Machine, options: Options, choice: Choice | None = None) -> Packed:
     """`layer` encoded as `choice` says; without it as the estimate prefers."""
     if max(np.prod(layer.image), np.prod(layer.result)) >= LARGEST:
-        raise TargetError(f"layer '{layer.name}' has a map of more than 2^31 elements", "compile it for a smaller batch")
+        raise TargetError(
+            f"layer '{layer.name}' has a map of more than 2^31 elements", "compile it for a smaller batch"
+        )
     if layer.depthwise and not layer.transposed:
         return _pack_window(layer, machine)
     problem = Problem(layer, machine, options)
@@ -70,8 +72,9 @@ def _pack_window(layer: ConvLayer, machine: Machine) -> Packed:
     blocks = -(-channels // BLOCK)
     weight = layer.weight
     spec = WindowSpec(
-        machine.arithmetic.element, "max" if weight is None else "multiply", layer.kernel, layer.strides, layer.padding[:2],
-        layer.dilation, (images, blocks, height, width), (rows, columns), layer.activation, layer.residual,
+        machine.arithmetic.element, "max" if weight is None else "multiply", layer.kernel, layer.strides,
+        layer.padding[:2], layer.dilation, (images, blocks, height, width), (rows, columns),
+        layer.activation, layer.residual,
     )  # fmt: skip
     constants: tuple[NDArray[np.float32], ...] = ()
     if weight is not None:
@@ -81,7 +84,14 @@ def _pack_window(layer: ConvLayer, machine: Machine) -> Packed:
         constants = np.ascontiguousarray(by_tap, np.float32).reshape(-1), _padded(layer.bias, blocks * BLOCK)
     words = f"{min(4, columns)} neighbouring outputs of 8 channels a thread"
     return Packed(
-        spec.to_json(), constants, "" if weight is None else "depthwise", layer.density, layer.macs, layer.macs, words, ()
+        spec.to_json(),
+        constants,
+        "" if weight is None else "depthwise",
+        layer.density,
+        layer.macs,
+        layer.macs,
+        words,
+        (),
     )
 
 
@@ -130,7 +140,12 @@ class Problem:
         """Tiles of at most `size` output pixels: whole images, whole rows, or parts of rows."""
         images, rows, columns = self._pixels
         found = set()
-        for width in {min(columns, size), min(columns, 16, size), min(columns, 8, size), _even(columns, min(columns, size))}:
+        for width in {
+            min(columns, size),
+            min(columns, 16, size),
+            min(columns, 8, size),
+            _even(columns, min(columns, size)),
+        }:
             height = _even(rows, min(rows, max(1, size // width)))
             whole = height == rows and width == columns
             found.add((min(images, size // (height * width)) if whole else 1, height, width))
@@ -174,12 +189,11 @@ class Problem:
         spec = self.spec(choice, 1)
         chunks = BLOCK * self.arithmetic.size // 16
         copies = -(-spec.patch_pixels * chunks // spec.threads)
-        return copies <= MOST_COPIES and self._registers(choice) <= MOST_REGISTERS and self._shared(spec) <= self.machine.arch.shared
-
-    def _shared(self, spec: ConvSpec) -> int:
-        staged = spec.stages * spec.stage_blocks * spec.patch_pixels * pixel_bytes(self.arithmetic.size)
-        across, columns, splits = spec.warps
-        return max(staged, (splits - 1) * across * columns * 64 * spec.pixels * spec.lanes)
+        return (
+            copies <= MOST_COPIES
+            and self._registers(choice) <= MOST_REGISTERS
+            and shared_bytes(spec, self.arithmetic.size) <= self.machine.arch.shared
+        )
 
     def _registers(self, choice: Choice) -> int:
         spec = self.spec(choice, 1)
@@ -221,7 +235,8 @@ class Problem:
         load = self._load(choice.lanes, choice.dense, choice.columns, choice.splits, choice.stage_blocks)
         spec = self.spec(choice, load.groups)
         shape = cost.Shape(
-            choice.pixels, choice.lanes, spec.threads, math.prod(spec.tiles) * load.groups, self._shared(spec),
+            choice.pixels, choice.lanes, spec.threads, math.prod(spec.tiles) * load.groups,
+            shared_bytes(spec, self.arithmetic.size),
             load.staged * spec.patch_pixels * BLOCK * self.arithmetic.size, load.entries * choice.across, load.steps,
             load.stages,
         )  # fmt: skip
@@ -231,7 +246,9 @@ class Problem:
         """Every choice, the estimate's favourite first."""
         candidates = [Candidate(choice, self.estimate(choice)) for choice in self.choices() if self.fits(choice)]
         if not candidates:
-            raise TargetError(f"layer '{self.layer.name}' has a window that does not fit into shared memory", "use target cpu")
+            raise TargetError(
+                f"layer '{self.layer.name}' has a window that does not fit into shared memory", "use target cpu"
+            )
         return sorted(candidates, key=lambda candidate: candidate.cycles)
 
     # ---- packing
@@ -243,7 +260,9 @@ class Problem:
         size = pixel_bytes(self.arithmetic.size)
         plan = plan_conv(groups, choice.stage_blocks, choice.columns, choice.splits, size, spec.patch_pixels)
         packed = fragments.pack(encoded.values[plan.order], self.arithmetic)
-        weights = np.concatenate([packed.reshape(-1), np.zeros(fragments.tile_words(choice.lanes, self.arithmetic), np.int32)])
+        weights = np.concatenate(
+            [packed.reshape(-1), np.zeros(fragments.tile_words(choice.lanes, self.arithmetic), np.int32)]
+        )
         bias = _padded(self.bias, self.result[1] * BLOCK)
         images, rows, columns_ = self._pixels
         return Packed(

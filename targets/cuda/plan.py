@@ -1,4 +1,4 @@
-"""A convolution for the GPU as tables: which input blocks a thread block stages, which weight tiles each warp multiplies.
+"""A convolution as tables: which input blocks a thread block stages, which weight tiles each warp multiplies.
 
 A thread block computes a tile of output pixels for a *group* of output blocks, one per column of warps.  It stages the
 patch of input pixels under its tile, a few input blocks at a time, in shared memory; every warp then runs through the
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +65,12 @@ class ConvSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
-        fields = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{name: as_tuple(value) for name, value in fields.items()})
+
+
+def as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _ceil(number: int, by: int) -> int:
@@ -95,9 +100,13 @@ class Work:
 
 
 def phases(
-    kernel: tuple[int, int], dilation: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], transposed: bool
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    transposed: bool,
 ) -> tuple[list[Phase], tuple[int, int], tuple[int, int]]:
-    """The phases of a convolution, the extent of their taps (rows, columns), and the input position of tap 0 at output 0.
+    """The phases of a convolution, the extent of their taps, and the input position of tap 0 at output 0.
 
     A transposed convolution is, for each offset of its stride, an ordinary one over the taps that meet the offset.
     """
@@ -137,7 +146,7 @@ class Plan:
 
 
 def works(index: NDArray[np.int32], out_blocks: int, found: Sequence[Phase], patch_columns: int) -> list[Work]:
-    """The work of every output block in every phase; `index` is that of the tiles encoding: tap, input, output block."""
+    """The work of every output block in every phase; `index` is that of the tiles encoding."""
     result = []
     for phase in found:
         position = {tap: row * patch_columns + column for tap, row, column in phase.taps}
@@ -213,3 +222,10 @@ def plan_conv(groups: Sequence[Sequence[Work]], stage_blocks: int, columns: int,
 def pixel_bytes(element_size: int) -> int:
     """From one pixel of the patch to the next."""
     return BLOCK * element_size + PAD
+
+
+def shared_bytes(spec: ConvSpec, element_size: int) -> int:
+    """Shared memory of a thread block: its stages, or, after them, the sums that warps add up."""
+    staged = spec.stages * spec.stage_blocks * spec.patch_pixels * pixel_bytes(element_size)
+    across, columns, splits = spec.warps
+    return max(staged, (splits - 1) * across * columns * 64 * spec.pixels * spec.lanes)

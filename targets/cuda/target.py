@@ -69,8 +69,8 @@ class CudaTarget:
         if operator == "lhcc.from_blocked":
             return maps.from_blocked(attrs["shape"], element)
         if operator == "lhcc.unfold":
-            geometry = (attrs[key] for key in ("kernel", "strides", "padding", "dilation"))
-            return maps.unfold(shapes[0], attrs["shape"][2:4], *geometry, element)
+            kernel, strides, padding, dilation = (attrs[key] for key in ("kernel", "strides", "padding", "dilation"))
+            return maps.unfold(shapes[0], attrs["shape"][2:4], kernel, strides, padding, dilation, element)
         if operator == "lhcc.elementwise":
             return maps.elementwise(attrs["function"], shapes, attrs["dtypes"], attrs["shape"], element)
         if operator == "lhcc.activation":

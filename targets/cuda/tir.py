@@ -65,11 +65,26 @@ class Threads:
     def __init__(self) -> None:
         self.thread, self.x, self.y = var("threadIdx.x"), var("blockIdx.x"), var("blockIdx.y")
 
-    def kernel(self, parameters: list[Expr], body: list[Stmt], grid: tuple[int, int], threads: int, shared: int = 0) -> Any:
+    def kernel(
+        self,
+        parameters: list[Expr],
+        body: list[Stmt],
+        grid: tuple[int, int],
+        threads: int,
+        shared: int = 0,
+        held: int = 0,
+    ) -> Any:
+        """`held`: thread blocks that a multiprocessor has to hold at a time, which limits registers; 0: as may be."""
         code = sequence(body)
-        extents = ((self.thread, "threadIdx.x", threads), (self.y, "blockIdx.y", grid[1]), (self.x, "blockIdx.x", grid[0]))
+        extents = (
+            (self.thread, "threadIdx.x", threads),
+            (self.y, "blockIdx.y", grid[1]),
+            (self.x, "blockIdx.x", grid[0]),
+        )
         for index, tag, extent in extents:
             axis = T.IterVar((0, extent), index, T.IterVar.ThreadIndex, tag)
             code = T.AttrStmt(axis, "thread_extent", integer(extent), code)
-        launch = [*grid, threads, shared]
-        return T.PrimFunc(parameters, code).with_attr({"tirx.noalias": True, "lhcc.lowered": True, "lhcc.launch": launch})
+        launch = [*grid, threads, shared, held]
+        return T.PrimFunc(parameters, code).with_attr(
+            {"tirx.noalias": True, "lhcc.lowered": True, "lhcc.launch": launch}
+        )

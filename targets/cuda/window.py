@@ -12,6 +12,7 @@ from lhcc.ir.tir import flat, get, integer, put, sequence, tensor, var
 from lhcc.ir.vector import epilogue
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.maps import PIECES, WIDTH, Items
+from lhcc.targets.cuda.plan import as_tuple
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, value, when
 
 Expr = Any
@@ -38,8 +39,8 @@ class WindowSpec:
 
     @classmethod
     def from_json(cls, text: str) -> WindowSpec:
-        fields = json.loads(text)
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        fields: dict[str, Any] = json.loads(text)
+        return cls(**{name: as_tuple(value) for name, value in fields.items()})
 
 
 def window_kernel(spec: WindowSpec) -> Any:
@@ -59,7 +60,9 @@ def window_kernel(spec: WindowSpec) -> Any:
     image, block, row, group, piece = divided(items.item, blocks, rows, groups, PIECES)
     plane = image * blocks + block
 
-    sums, values, weight, added = (local(n, WIDTH * (run if n == "sums" else 1)) for n in ("sums", "values", "weight", "added"))
+    sums, values, weight, added = (
+        local(n, WIDTH * (run if n == "sums" else 1)) for n in ("sums", "values", "weight", "added")
+    )
     first, channel = var("first"), var("channel")
     body: list[Any] = [T.AllocBuffer(sums), T.AllocBuffer(values)]
     body += [T.AllocBuffer(weight)] if multiply else []
@@ -83,7 +86,9 @@ def window_kernel(spec: WindowSpec) -> Any:
                 into = c + output * WIDTH
                 if multiply:
                     tap = block * (spec.kernel[0] * spec.kernel[1]) + tap_row * spec.kernel[1] + tap_column
-                    use.append(call(f"load_channels<{WIDTH}>", address(weight), address(weights, tap * BLOCK + piece * WIDTH)))
+                    use.append(
+                        call(f"load_channels<{WIDTH}>", address(weight), address(weights, tap * BLOCK + piece * WIDTH))
+                    )
                     result = get(sums, into) + get(values, c) * get(weight, c)
                 else:
                     result = T.Max(get(sums, into), get(values, c))

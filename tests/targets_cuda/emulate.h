@@ -59,7 +59,11 @@ struct Thread {
   alignas(16) uint32_t given[16];
 };
 
+// Who touched a word of shared memory last, and after how many barriers.
+struct Word { int writer, reader; unsigned written, read; };
+
 struct Block {
+  std::vector<Word> words;
   std::vector<Thread> threads;
   std::vector<unsigned char> shared;
   jmp_buf scheduler;
@@ -101,9 +105,26 @@ inline void exchange() {
 
 inline Thread& lane(int number) { return block.threads[block.current / WARP * WARP + number]; }
 
-inline void check(int address, int size) {
+enum Access { READ, WRITE };
+
+// Refuses accesses outside shared memory, and those that no barrier puts in an order with what another thread did.
+inline void check(int address, int size, Access access) {
+  constexpr int MANY = -2;
   if (address < 0 || address + size > (int)block.shared.size() || address % size)
     fail("an access outside shared memory, or not aligned");
+  const int me = block.current;
+  const unsigned now = self().barriers + 1;
+  for (int word = address / 4; word < (address + size) / 4; ++word) {
+    Word& last = block.words[word];
+    if (last.written == now && last.writer != me) fail("a race: two threads touch what one of them writes");
+    if (access == WRITE) {
+      if (last.read == now && last.reader != me) fail("a race: a thread writes what another reads");
+      last.writer = me, last.written = now;
+    } else {
+      last.reader = last.read == now && last.reader != me ? MANY : me;
+      last.read = now;
+    }
+  }
 }
 
 inline void entry() {
@@ -138,12 +159,12 @@ inline void __syncthreads() {
 inline int shared_memory() { return 0; }
 
 inline void put_shared(int address, float value) {
-  emulated::check(address, 4);
+  emulated::check(address, 4, emulated::WRITE);
   memcpy(&emulated::block.shared[address], &value, 4);
 }
 
 inline float get_shared(int address) {
-  emulated::check(address, 4);
+  emulated::check(address, 4, emulated::READ);
   float value;
   memcpy(&value, &emulated::block.shared[address], 4);
   return value;
@@ -152,7 +173,7 @@ inline float get_shared(int address) {
 // Until a thread waits for its copies, the place that they go to holds poison.
 inline void copy16(int address, const void* source, int inside) {
   using namespace emulated;
-  check(address, 16);
+  check(address, 16, WRITE);
   if (inside && (uintptr_t)source % 16) fail("a copy from an address that is not aligned");
   Copy copy = {address, {0, 0, 0, 0}};
   if (inside) memcpy(copy.words, source, 16);
@@ -168,7 +189,10 @@ inline void wait_copies() {
   using namespace emulated;
   auto& groups = self().copies;
   while ((int)groups.size() > N + 1) {
-    for (const Copy& copy : groups.front()) memcpy(&block.shared[copy.address], copy.words, 16);
+    for (const Copy& copy : groups.front()) {
+      check(copy.address, 16, WRITE);
+      memcpy(&block.shared[copy.address], copy.words, 16);
+    }
     groups.erase(groups.begin());
   }
 }
@@ -180,7 +204,7 @@ inline void load16(int* into, const int* source) {
 
 inline void load_matrix(int* a, int address) {
   using namespace emulated;
-  check(address, 16);
+  check(address, 16, READ);
   memcpy(self().given, &block.shared[address], 16);
   exchange();
   const int me = block.current % WARP;
@@ -239,11 +263,23 @@ inline void multiply(float* c, const int* a, const int* b) {
 inline void multiply_f16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::f16>(c, a, b); }
 inline void multiply_bf16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::bf16>(c, a, b); }
 inline void multiply_tf32(float* c, const int* a, const int* b) { emulated::multiply<1, emulated::tf32>(c, a, b); }
-inline void multiply_f32(float* c, const int* a, const int* b) { emulated::multiply<1, emulated::f32>(c, a, b); }
+inline int high(int bits) { return bits & 0xffffe000; }
+inline int low(int bits) {
+  const float rest = emulated::f32(bits, 0) - emulated::f32(high(bits), 0);
+  int word;
+  memcpy(&word, &rest, 4);
+  return word;
+}
+inline void multiply_f32(float* c, const int* a, const int* b) {
+  int halves[2][6];
+  for (int i = 0; i < 6; ++i) halves[0][i] = high(i < 4 ? a[i] : b[i - 4]), halves[1][i] = low(i < 4 ? a[i] : b[i - 4]);
+  multiply_tf32(c, halves[1], halves[0] + 4);
+  multiply_tf32(c, halves[0], halves[1] + 4);
+  multiply_tf32(c, halves[0], halves[0] + 4);
+}
 
 inline void load_fma(int* a, int first, int second) {
-  emulated::check(first, 16), emulated::check(first + 16, 16);
-  emulated::check(second, 16), emulated::check(second + 16, 16);
+  for (int address : {first, first + 16, second, second + 16}) emulated::check(address, 16, emulated::READ);
   memcpy(a, &emulated::block.shared[first], 32);
   memcpy(a + 8, &emulated::block.shared[second], 32);
 }
@@ -298,6 +334,7 @@ inline void run_grid(void (*kernel)(void**), void** arguments, int grid_x, int g
   for (blockIdx.y = 0; blockIdx.y < grid_y; ++blockIdx.y)
     for (blockIdx.x = 0; blockIdx.x < grid_x; ++blockIdx.x) {
       block.shared.resize(shared);
+      block.words.assign(shared / 4, {-1, -1, 0, 0});
       for (int at = 0; at + 4 <= shared; at += 4) memcpy(&block.shared[at], &POISON, 4);
       block.alive = threads;
       block.waiting = 0, block.barriers = 0;

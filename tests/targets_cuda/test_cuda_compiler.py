@@ -1,0 +1,109 @@
+"""What CUDA's compiler says about the kernels: they compile for every architecture, nothing spills, all fits.
+
+`python -m tests.targets_cuda.test_cuda_compiler` compiles every test network for every architecture and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lhcc.frontend import import_model  # noqa: E402
+from lhcc.pipeline import lower  # noqa: E402
+from lhcc.targets import base  # noqa: E402
+from lhcc.targets.cuda import nvcc  # noqa: E402
+from lhcc.targets.cuda.arch import Arch  # noqa: E402
+from lhcc.targets.cuda.build import sources  # noqa: E402
+from tests.zoo import ZOO  # noqa: E402
+
+ARCHS = ("sm_75", "sm_80", "sm_90")
+QUICK = [("lenet5", "sm_75", "fp16"), ("lenet5", "sm_80", "fp32"), ("resnet18-64", "sm_90", "fp16")]
+needs_nvcc = pytest.mark.skipif(nvcc.find() is None, reason=f"nvcc is not installed: {nvcc.INSTALL}")
+
+
+@functools.cache
+def _imported(name: str) -> Any:
+    return import_model(ZOO[name].model(), (torch.randn(1, *ZOO[name].shape),), None)
+
+
+def compile_network(name: str, arch: str, precision: str) -> tuple[bytes, list[nvcc.Usage], Any]:
+    target: Any = base.parse(f"cuda:arch={arch},precision={precision}")
+    source = sources(lower(_imported(name), target, base.Options()), target.machine)
+    code, usage = nvcc.compile_source(source.complete(), arch)
+    return code, usage, source
+
+
+def faults(name: str, arch: str, precision: str) -> Iterator[str]:
+    """What is wrong with the kernels of a network, in words."""
+    code, usage, source = compile_network(name, arch, precision)
+    if code[:4] != b"\x50\xed\x55\xba":  # the magic number of a fat binary
+        yield "the result is no fat binary"
+    reported = {use.kernel: use for use in usage}
+    for launch in source.launches.values():
+        use = reported.get(launch.kernel)
+        if use is None or use.arch != arch:
+            yield f"{launch.kernel}: the compiler does not report it for {arch}"
+            continue
+        if use.spills or use.stack:
+            yield f"{launch.kernel}: {use.spills} bytes of spills, {use.stack} of stack, {use.registers} registers"
+        if launch.shared + use.shared > Arch(int(arch.removeprefix("sm_"))).shared:
+            yield f"{launch.kernel}: {launch.shared + use.shared} bytes of shared memory"
+        if use.registers * launch.threads > 1 << 16 or launch.threads > 1024 or launch.grid[1] > 65535:
+            yield f"{launch.kernel}: {launch.threads} threads of {use.registers} registers, grid {launch.grid}"
+
+
+@needs_nvcc
+@pytest.mark.parametrize(("name", "arch", "precision"), QUICK)
+def test_kernels_compile_and_nothing_spills(name: str, arch: str, precision: str) -> None:
+    assert not list(faults(name, arch, precision))
+
+
+@pytest.mark.slow
+@needs_nvcc
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", ZOO)
+def test_every_network_compiles_for_every_architecture(name: str, arch: str, precision: str) -> None:
+    assert not list(faults(name, arch, precision))
+
+
+def test_the_report_is_read() -> None:
+    report = (
+        "ptxas info    : Compiling entry function 'conv_kernel' for 'sm_80'\n"
+        "ptxas info    : Function properties for conv_kernel\n"
+        "    24 bytes stack frame, 16 bytes spill stores, 28 bytes spill loads\n"
+        "ptxas info    : Used 80 registers, used 1 barriers, 24 bytes cumulative stack size, 1024 bytes smem\n"
+    )
+    assert nvcc.usage(report) == [nvcc.Usage("conv_kernel", "sm_80", 80, 24, 44, 1024)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", default=list(ZOO))
+    parser.add_argument("--archs", nargs="+", default=ARCHS)
+    parser.add_argument("--precisions", nargs="+", default=["fp16", "fp32"])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows, failed = [], 0
+    for name in options.networks:
+        for precision in options.precisions:
+            for arch in options.archs:
+                found = list(faults(name, arch, precision))
+                failed += bool(found)
+                rows.append({"network": name, "arch": arch, "precision": precision, "faults": found})
+                print(f"{name:20} {arch} {precision}: {'; '.join(found) or 'ok'}", flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(rows, indent=1))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

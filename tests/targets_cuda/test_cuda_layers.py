@@ -1,0 +1,107 @@
+"""Random layers and networks for the GPU, run without one: TVM's CUDA source on the emulator, against float64.
+
+The emulator executes every thread with its own registers, shared memory that starts as not-a-number, copies that arrive
+when they are waited for, matrix instructions as the hardware manual lays out their fragments, and refuses races.
+
+`python -m tests.targets_cuda.test_cuda_layers --target cuda:precision=fp16 --seed 0 --count 100` runs more of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.targets_cpu.test_cpu_layers import make_case  # noqa: E402
+from tests.targets_cuda.emulation import compile_without_gpu, emulated_gpu  # noqa: E402
+from tests.zoo import ZOO  # noqa: E402
+
+TOLERANCE = {"fp32": 1e-5, "fp16": 2e-3, "tf32": 2e-3, "bf16": 1e-2}
+# layers of every kind, in every arithmetic: target, its precision, seeds
+LAYERS = [
+    *(("cuda:arch=sm_90,precision=fp16", "fp16", seed) for seed in (5, 6, 8, 11, 103, 111, 113, 118)),
+    *(("cuda:arch=sm_80", "fp32", seed) for seed in (200, 204, 205)),
+    *(("cuda:arch=sm_75", "fp32", seed) for seed in (206, 208, 211)),
+    ("cuda:arch=sm_75,precision=fp16", "fp16", 218),
+    ("cuda:arch=sm_86,precision=bf16", "bf16", 213),
+    ("cuda:arch=sm_80,precision=tf32", "tf32", 216),
+]
+NETWORKS = ["lenet5", "inception"]  # concatenations, pooling of all kinds, dense layers, on odd sizes
+
+
+@functools.cache
+def _compiled() -> list[tuple[Any, np.ndarray, Any, str]]:
+    """Inputs, expected results, executables and words, all of them in one compilation."""
+    calls, about = [], []
+    for target, precision, seed in LAYERS:
+        case = make_case(seed)
+        calls.append((case.module, target, {"inputs": case.inputs}))
+        about.append((case.module, case.inputs, f"{precision}, {case.words}"))
+    for name in NETWORKS:
+        model, x = ZOO[name].model(), torch.randn(2, *ZOO[name].shape)
+        calls.append((model, "cuda:arch=sm_90,precision=fp16", {"inputs": (x,)}))
+        about.append((model, (x,), name))
+    found = []
+    with torch.no_grad():
+        expected = [module.double()(inputs[0].double()).numpy() for module, inputs, _ in about]
+    for module, _, _ in about:
+        module.float()
+    executables = compile_without_gpu(*calls)
+    for (_, inputs, words), right, executable in zip(about, expected, executables, strict=True):
+        found.append((inputs[0].numpy(), right, executable, words))
+    return found
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    assert got.shape == expected.shape
+    return float(np.linalg.norm(got - expected) / max(float(np.linalg.norm(expected)), 1e-30))
+
+
+@pytest.mark.parametrize("number", range(len(LAYERS)))
+def test_random_layer_agrees_with_float64(number: int) -> None:
+    x, expected, executable, words = _compiled()[number]
+    with emulated_gpu():
+        got = executable(x)
+    assert relative_error(got, expected) <= TOLERANCE[LAYERS[number][1]], words
+
+
+@pytest.mark.parametrize("number", range(len(NETWORKS)))
+def test_network_agrees_with_float64(number: int) -> None:
+    x, expected, executable, words = _compiled()[len(LAYERS) + number]
+    with emulated_gpu():
+        got = executable(x)
+        assert relative_error(got, expected) <= TOLERANCE["fp16"], words
+        assert np.array_equal(executable(x), got), "a second run differs"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default="cuda:precision=fp16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=100)
+    options = parser.parse_args()
+    precision = options.target.partition("precision=")[2].partition(",")[0] or "fp32"
+    failed = 0
+    for start in range(options.seed, options.seed + options.count, 10):  # ten in a compilation
+        seeds = range(start, min(start + 10, options.seed + options.count))
+        cases = [make_case(seed) for seed in seeds]
+        with torch.no_grad():
+            expected = [case.module.double()(case.inputs[0].double()).numpy() for case in cases]
+        calls = [(case.module.float(), options.target, {"inputs": case.inputs}) for case in cases]
+        with emulated_gpu():
+            for case, right, executable in zip(cases, expected, compile_without_gpu(*calls), strict=True):
+                error = relative_error(executable(case.inputs[0].numpy()), right)
+                if not error <= TOLERANCE[precision]:
+                    failed += 1
+                    print(f"error {error:.2e}: {case.words}")
+    print(f"{options.count - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
