@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> None:
         named = arrays.numbered(executable(*arrays.load_in_order(options.input)))
     else:
         inputs = arrays.load(options.input, executable.inputs) if options.input else executable.random_inputs()
-        named = arrays.named(executable.outputs, executable(*inputs))
+        answer = _emulated(executable, inputs) if options.emulate else executable(*inputs)
+        named = arrays.named(executable.outputs, answer)
     if options.output:
         arrays.save(options.output, named)
     _print(options, arrays.statistics(named), arrays.summary(named))
@@ -94,6 +95,11 @@ def profile(options: argparse.Namespace) -> None:
         writable(path)
     if _is_simulated(options) and any(reports.values()):
         raise InputError("a simulation has no --csv, --html or --trace", "--json prints its figures")
+    if options.emulate and (options.rpc or options.against or any(reports.values())):
+        raise InputError(
+            "emulated time is not a measurement: there is nothing to compare or to draw",
+            "--emulate prints instruction counts, with --json as data",
+        )
     measured = _profile_remotely(options) if options.rpc else _profile(options)
     for kind, path in reports.items():
         if path:
@@ -206,9 +212,19 @@ def _profile(options: argparse.Namespace) -> Any:
     if _is_simulated(options):
         return executable.profile(*(arrays.load_in_order(options.input) if options.input else ()))
     inputs = arrays.load(options.input, executable.inputs) if options.input else ()
+    if options.emulate:
+        return executable.emulate(*inputs)
     if options.against:
         return compare(executable, options.against, options.model, inputs, options.repeats)
     return executable.profile(*inputs, repeats=options.repeats)
+
+
+def _emulated(executable: Any, inputs: Sequence[Any]) -> Any:
+    """The outputs of a run under QEMU, as a call of the executable would return them."""
+    emulation = executable.emulate(*inputs)
+    counted = f"{emulation.total:,} instructions" if emulation.instructions else emulation.note
+    print(f"emulated by {emulation.emulator}: {counted}", file=sys.stderr)
+    return emulation.outputs if len(emulation.outputs) != 1 else emulation.outputs[0]
 
 
 def _profile_remotely(options: argparse.Namespace) -> Any:
@@ -268,6 +284,10 @@ def _executable(options: argparse.Namespace) -> Any:
     if _is_artifact(options):
         if options.target or options.tuning or options.input_shape:
             raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
+        if getattr(options, "emulate", False):
+            from lhcc.runtime.executable import Executable
+
+            return Executable(artifact.read(options.model, for_any_machine=True)[0], options.threads)
         return artifact.load(options.model, threads=options.threads)
     return _compile(options)
 

@@ -33,12 +33,14 @@ def parser() -> argparse.ArgumentParser:
     p = command("run", "run a model or an artifact on arrays")
     p.add_argument("model", help="an artifact, or a model, which is compiled first")
     _inputs(p)
+    _emulate(p)
     p.add_argument("--output", metavar="FILE", help=".npz, or .npy when there is one output")
     _compile_options(p)
 
     p = command("profile", "time every layer of a model or an artifact")
     p.add_argument("model", help="an artifact, or a model, which is compiled first")
     _inputs(p)
+    _emulate(p)
     p.add_argument("--repeats", type=_positive, metavar="N", help="how often to run (as often as fits into a second)")
     p.add_argument("--against", metavar="OTHER", help="another artifact or model, or onnxruntime, to compare with")
     _rpc(p)
@@ -106,7 +108,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
-    p.add_argument("--target", metavar="TARGET", help="such as cpu, cpu:mcpu=skylake or fpga:reuse=4 (default cpu)")
+    text = "such as cpu, raspberry-pi-4, cpu:mcpu=skylake or fpga:reuse=4 (default cpu; lhcc targets lists them)"
+    p.add_argument("--target", metavar="TARGET", help=text)
     p.add_argument("--threads", type=_positive, metavar="N", help="threads that a run uses (default 1)")
     if tuning:
         p.add_argument("--tuning", metavar="FILE", help="the database that lhcc tune wrote")
@@ -119,6 +122,10 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
         )
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
+
+
+def _emulate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--emulate", action="store_true", help="under QEMU, for code of another processor: without times")
 
 
 def _rpc(p: argparse.ArgumentParser) -> None:

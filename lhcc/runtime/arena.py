@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lhcc.runtime.memory import Lifetime, align, plan
+from lhcc.runtime.memory import Lifetime, align, alive_at, plan
 from lhcc.runtime.program import Call, Copy, Operand, Placement
 from lhcc.runtime.steps import Buffer, Ref, Steps
 
@@ -44,7 +44,10 @@ def place(steps: Steps) -> Layout:
             return Operand("output", results[ref.buffer], ref.shape, ref.dtype)
         return Operand(*(("input", index) if kind == "input" else ("arena", offsets[index])), ref.shape, ref.dtype)
 
-    calls = tuple(Call(step.kernel, step.name, tuple(map(operand, step.args))) for step in steps.steps)
+    calls = tuple(
+        Call(step.kernel, step.name, tuple(map(operand, step.args)), alive_at(inside, number))
+        for number, step in enumerate(steps.steps)
+    )
     copies = tuple(
         Copy(operand(ref), number)
         for number, ref in enumerate(steps.outputs)

@@ -44,14 +44,14 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable
         ) from None
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Program, str]:
+def read(path: str | os.PathLike[str], for_any_machine: bool = False) -> tuple[Program, str]:
     """The program in an artifact, and the version of TVM that it was made with; loads no code."""
 
     def accept(description: Mapping[str, Any]) -> None:
         machine = Machine.from_description(description["machine"])
         if machine.arch.startswith("sm_"):
             return  # the code in it is for a GPU, which says at the first call what it thinks of it
-        why = mismatch(machine)
+        why = None if for_any_machine else mismatch(machine)
         if why:
             raise ArtifactError(f"{path} cannot run here: {why}", "compile the model again on this machine, or for it")
 

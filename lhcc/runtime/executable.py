@@ -19,6 +19,7 @@ from lhcc.runtime.memory import ALIGNMENT, allocate
 from lhcc.runtime.program import Program, TensorSpec
 
 if TYPE_CHECKING:
+    from lhcc.emulation import Emulation
     from lhcc.runtime.profile import Profile
 
 SMALL = 1 << 16  # up to this many bytes, copying an input costs less than wrapping it
@@ -100,6 +101,17 @@ class Executable:
         from lhcc.runtime.profile import profile
 
         return profile(self, inputs, repeats=repeats)
+
+    def emulate(self, *inputs: Any, **named: Any) -> Emulation:
+        """Runs the code of another processor under QEMU: its outputs, and the instructions of every layer."""
+        from lhcc.emulation import emulate
+
+        if inputs or named:
+            inputs = self._by_position(inputs, named)
+        else:
+            inputs = self.random_inputs()
+        taken = [slot.take(x) for slot, x in zip(self._slots, inputs, strict=True)]
+        return emulate(self.program, [np.from_dlpack(tensor) for tensor in taken])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one file that `lhcc.load` reads, here or on any machine of the same kind."""

@@ -58,6 +58,11 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+def cache_folder() -> Path:
+    """Where the user's compiled helpers are kept from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lhcc"
+
+
 def writable(path: str | os.PathLike[str]) -> None:
     """Fails now, rather than after long work, when `path` cannot be written."""
     path = Path(path)

@@ -55,7 +55,12 @@ def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:
 def most_alive(buffers: Sequence[Lifetime]) -> int:
     """The most bytes that are alive at once, in whole cache lines."""
     starts = {buffer.first for buffer in buffers}
-    return max((sum(align(b.size) for b in buffers if b.first <= now <= b.last) for now in starts), default=0)
+    return max((alive_at(buffers, step) for step in starts), default=0)
+
+
+def alive_at(buffers: Sequence[Lifetime], step: int) -> int:
+    """The bytes that are alive in a step, in whole cache lines."""
+    return sum(align(buffer.size) for buffer in buffers if buffer.first <= step <= buffer.last)
 
 
 def _place(buffers: Sequence[Lifetime], order: Sequence[int]) -> tuple[list[int], int]:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lhcc.runtime import threads as thread_pool
+from lhcc.runtime.files import cache_folder
 from lhcc.runtime.library import ffi, import_tvm, tvm_version
 from lhcc.runtime.loader import load_kernels
 from lhcc.runtime.machine import host_arch, host_flags, processor_name
@@ -46,7 +45,7 @@ class Peak:
 
 def peak(threads: int) -> Peak | None:
     """This machine's peak; None when it was never measured and there is no compiler to measure it with."""
-    path = _cache_folder() / f"peak-{_key(threads)}.json"
+    path = cache_folder() / f"peak-{_key(threads)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(path.read_text())
         return Peak(known["gflops"], tuple((size, speed) for size, speed in known["bandwidths"]))
@@ -120,10 +119,6 @@ def _best(run: Callable[[], object], repeats: int) -> float:
 def _key(threads: int) -> str:
     text = f"{REVISION} {processor_name()} {sorted(host_flags())} {threads} {tvm_version()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lhcc"
 
 
 def _has_compiler() -> bool:

@@ -60,11 +60,13 @@ class Operand:
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call, its operands in the kernel's order; `name` is the layer's."""
+    """One kernel call, its operands in the kernel's order; `name` is the layer's.  `live` bytes of the arena hold what
+    this call or a later one reads or writes."""
 
     kernel: str
     name: str
     operands: tuple[Operand, ...]
+    live: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Program:
             threads=described["threads"],
             reasons=tuple(Reason(**reason) for reason in described["reasons"]),
             calls=tuple(
-                Call(call["kernel"], call["name"], tuple(map(operand, call["operands"])))
+                Call(call["kernel"], call["name"], tuple(map(operand, call["operands"])), call["live"])
                 for call in described.get("calls", ())
             ),
             copies=tuple(Copy(operand(copy["source"]), copy["output"]) for copy in described.get("copies", ())),

@@ -16,13 +16,10 @@ import numpy as np
 
 from lhcc.encodings.adders.network import SumNetwork
 from lhcc.encodings.adders.search import Options
+from lhcc.runtime.files import cache_folder
 
 _SOURCE = Path(__file__).with_name("search.c")
 _FLAGS = ("-O2", "-std=gnu11", "-shared", "-fPIC")
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lhcc"
 
 
 def _build(source: Path, folder: Path) -> Path | None:
@@ -51,7 +48,7 @@ def _build(source: Path, folder: Path) -> Path | None:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The search in machine code, or None: then the Python reference runs, slower and with the same results."""
-    path = _build(_SOURCE, _cache_folder())
+    path = _build(_SOURCE, cache_folder())
     if path is None:
         return None
     try:
