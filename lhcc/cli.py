@@ -41,6 +41,11 @@ def inspect(options: argparse.Namespace) -> None:
     import lhcc
     from lhcc.runtime.library import import_tvm
 
+    if _is_artifact(options):
+        from lhcc.runtime import artifact, footprint
+
+        _show(options, footprint.of_program(artifact.read(options.model, for_any_machine=True)[0]))
+        return
     import_tvm()
     _show(options, lhcc.inspect(options.model, input_shapes=_shapes(options)))
 
@@ -307,6 +312,8 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
         "precision": options.precision,
         "encoding": options.encoding,
         "calibrate": getattr(options, "calibrate", None),
+        "max_ram": getattr(options, "max_ram", None),
+        "max_flash": getattr(options, "max_flash", None),
     }
 
 

@@ -19,8 +19,8 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print JSON instead of text")
         return added
 
-    p = command("inspect", "the structure found in every layer's weights")
-    p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
+    p = command("inspect", "the structure found in every layer's weights; of an artifact, the memory that it needs")
+    p.add_argument("model", help="an ONNX file, a .pt2 file of PyTorch, or an artifact")
     _input_shape(p)
 
     p = command("compile", "compile a model into one file")
@@ -120,6 +120,8 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
         p.add_argument(
             "--calibrate", metavar="FILE", help="for int8 and fpga: .npz file with inputs x to take ranges from"
         )
+        p.add_argument("--max-ram", metavar="SIZE", help="refuse a model that needs more, such as 256K")
+        p.add_argument("--max-flash", metavar="SIZE", help="the same for weights and code together, such as 1M")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 

@@ -30,7 +30,8 @@ def compile_model(
     lowered, output_names = lower(mod, parsed, chosen), [str(name) for name in names]
     if hasattr(parsed, "build"):
         return parsed.build(lowered, chosen, output_names)
-    return build(lowered, parsed, threads=chosen.threads, output_names=output_names)
+    limits = chosen.limits(getattr(parsed, "board", None))
+    return build(lowered, parsed, threads=chosen.threads, output_names=output_names, limits=limits)
 
 
 def _is_approximated(model: Any) -> bool:

@@ -38,15 +38,16 @@ TOOLS = (
     ("verilator", ("--version",), "simulates FPGA designs", "apt-get install verilator", False),
     ("iverilog", ("-V",), "a second opinion on FPGA designs", "apt-get install iverilog", False),
     ("yosys", ("-V",), "counts the gates of FPGA designs", "apt-get install yosys", False),
+    ("aarch64-linux-gnu-gcc", ("--version",), "links for 64-bit ARM", "apt-get install gcc-aarch64-linux-gnu", False),
     (
-        "aarch64-linux-gnu-ld",
+        "arm-linux-gnueabihf-gcc",
         ("--version",),
-        "links for ARM boards",
-        "apt-get install binutils-aarch64-linux-gnu",
+        "links for 32-bit ARM",
+        "apt-get install gcc-arm-linux-gnueabihf",
         False,
     ),
-    ("aarch64-linux-gnu-gcc", ("--version",), "links for ARM boards", "apt-get install gcc-aarch64-linux-gnu", False),
-    ("qemu-aarch64", ("--version",), "runs code for ARM boards here", "apt-get install qemu-user", False),
+    ("riscv64-linux-gnu-gcc", ("--version",), "links for RISC-V", "apt-get install gcc-riscv64-linux-gnu", False),
+    ("qemu-aarch64", ("--version",), "runs code for other processors here", "apt-get install qemu-user", False),
 )
 VERSION = re.compile(r"(\d+\.\d+[\w.+-]*)")
 

@@ -33,6 +33,8 @@ class Options:
     precision: str = "fp32"
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
     calibrate: Any = None  # data from which int8 activations get their ranges: an array, (x, labels) or an .npz
+    max_ram: int | str | None = None  # bytes, or 256K: a model that needs more is refused
+    max_flash: int | str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= 1024:
@@ -41,6 +43,15 @@ class Options:
             raise TargetError(f"precision '{self.precision}' is unknown", "choose fp32 or int8")
         if self.encoding not in ("auto", "dense"):
             raise TargetError(f"encoding '{self.encoding}' is unknown", "choose auto or dense")
+        for limit in (self.max_ram, self.max_flash):
+            boards.size(str(limit or 0))
+
+    def limits(self, board: boards.Board | None = None) -> tuple[int | None, int | None]:
+        """Bytes of RAM and of flash that there are: what the user says, or else what the preset has."""
+        asked = [None if limit is None else boards.size(str(limit)) for limit in (self.max_ram, self.max_flash)]
+        there = (board.ram or None, board.flash or None) if board else (None, None)
+        ram, flash = (limit if mine is None else mine for mine, limit in zip(asked, there, strict=True))
+        return ram, flash
 
 
 class Target(Protocol):

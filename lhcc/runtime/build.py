@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from lhcc.errors import TargetError
 from lhcc.ir.log import LayerRecord
+from lhcc.runtime import footprint
 from lhcc.runtime.arena import place, place_weights
 from lhcc.runtime.bytecode import emit
 from lhcc.runtime.codegen import compile_kernels, machine_of
 from lhcc.runtime.executable import Executable
+from lhcc.runtime.footprint import Budget
 from lhcc.runtime.memory import allocate
 from lhcc.runtime.program import Placement, Program, TensorSpec
 from lhcc.runtime.steps import Steps, read
@@ -27,8 +29,12 @@ def build(
     output_names: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None,
     jobs: int | None = None,
+    limits: tuple[int | None, int | None] = (None, None),
 ) -> Executable:
-    """`lowered.mod` compiled for `target`; `lowered.layers` must have one record per kernel call, in order."""
+    """`lowered.mod` compiled for `target`; `lowered.layers` must have one record per kernel call, in order.
+
+    `limits` are the bytes of RAM and of flash that there are.
+    """
     board = getattr(target, "board", None)
     if board is not None and "artifact" not in board.forms:
         raise TargetError(
@@ -39,18 +45,21 @@ def build(
     steps = read(lowered.mod["main"])
     kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
     tools = board.tools if board else ""
-    code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools) if kernels else b""
+    outputs = output_specs(steps, output_names)
     layout = place(steps)
+    budget = Budget(*limits)
+    budget.check(footprint.of_layout(layout, steps.inputs, outputs))
+    code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools) if kernels else b""
     bytecode = emit(steps, layout)
     weights, constants = pack(steps.constants)
     program = Program(
         inputs=tuple(steps.inputs),
-        outputs=output_specs(steps, output_names),
+        outputs=outputs,
         constants=tuple(constants),
         temporaries=tuple(bytecode.temporaries),
         arena_size=layout.arena_size,
         layers=describe_layers(steps, lowered.layers),
-        target=str(target.name),
+        target=board.name if board else str(target.name),
         machine=machine_of(tvm_target),
         bytecode=bytecode.data,
         code=code,
@@ -60,6 +69,7 @@ def build(
         calls=layout.calls,
         copies=layout.copies,
     )
+    budget.check(footprint.of_program(program))
     return Executable(program)
 
 

@@ -126,5 +126,5 @@ def _footprint(
             LayerMemory(call.name, call.kernel, sum(size for at, size in read.items() if at not in seen), call.live)
         )
         seen.update(read)
-    sizes = [sum(spec.nbytes for spec in specs) for specs in (inputs, outputs)]
-    return Footprint(tuple(layers), arena, *sizes, weights, code)
+    taken, given = (sum(spec.nbytes for spec in specs) for specs in (inputs, outputs))
+    return Footprint(tuple(layers), arena, taken, given, weights, code)

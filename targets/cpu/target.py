@@ -37,7 +37,8 @@ class CpuTarget:
     def compile_program(self, program: Program, options: Options, images: int) -> Any:
         from lhcc.runtime.build import build
 
-        return build(integers.lower(program, self.machine, options, images), self, threads=options.threads)
+        lowered = integers.lower(program, self.machine, options, images)
+        return build(lowered, self, threads=options.threads, limits=options.limits(self.board))
 
     def tvm_target(self) -> Any:
         return self.machine.tvm_target()

@@ -214,22 +214,25 @@ def test_an_artifact_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not (tmp_path / "p.html").exists()
 
 
-def test_counts_repeat_exactly() -> None:
-    there = lhcc.compile(str(DIGITS / "vgg_lhc_rigid.onnx"), "armv7")
+@pytest.fixture(scope="module")
+def there() -> Any:
+    import_tvm()
+    return lhcc.compile(str(DIGITS / "vgg_lhc_rigid.onnx"), "armv7")
+
+
+def test_counts_repeat_exactly(there: Any) -> None:
     x = there.random_inputs(1)
     assert there.emulate(*x).instructions == there.emulate(*x).instructions
 
 
-def test_inputs_are_checked() -> None:
-    there = lhcc.compile(str(DIGITS / "vgg_lhc_rigid.onnx"), "armv7")
+def test_inputs_are_checked(there: Any) -> None:
     with pytest.raises(InputError, match="float64"):
         there.emulate(np.zeros((1, 1, 8, 8)))
     with pytest.raises(InputError, match="2 given"):
         there.emulate(*there.random_inputs(), *there.random_inputs())
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = lhcc.compile(str(DIGITS / "vgg_lhc_rigid.onnx"), "armv7")
+def test_what_is_missing_is_named(there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = shutil.which
     monkeypatch.setattr(shutil, "which", lambda name: None if name.startswith("qemu") else found(name))
     with pytest.raises(ToolMissing, match="qemu-arm was not found.*\n.*apt-get install qemu-user"):
@@ -239,13 +242,12 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         there.emulate()
 
 
-def test_what_is_not_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_emulated(there: Any) -> None:
     from dataclasses import replace
 
     from lhcc.emulation import emulate
     from lhcc.runtime.program import Machine
 
-    program = lhcc.compile(str(DIGITS / "vgg_lhc_rigid.onnx"), "armv7").program
-    elsewhere = replace(program, machine=Machine("aarch64", (), "macos"), target="apple-m1")
+    elsewhere = replace(there.program, machine=Machine("aarch64", (), "macos"), target="apple-m1")
     with pytest.raises(TargetError, match="code for apple-m1 .* is not emulated\n  presets that are: aarch64, armv7"):
         emulate(elsewhere, ())
