@@ -13,11 +13,35 @@ from lhcc.targets.cpu.tiling import Divisions
 
 Floats = NDArray[np.float64]
 
-NEAR = 3 / 4  # of the first-level cache, for what is read again and again: other things pass through it
-NEAR_RATE, FAR_RATE = 64.0, 16.0  # bytes a cycle from the second-level cache, and from beyond it
 WAKE = 6000.0  # cycles until all threads work, and have met again
-ENTRY, STORE, TILE = 3.0, 1.5, 30.0  # cycles per weight tile, per vector stored, per register tile
-RUN = 40.0  # cycles per loop over taps: to find its weight tiles, and for the branch that leaves it
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What small things cost, in cycles."""
+
+    step: float  # per input channel of a weight tile, beyond what its multiply-adds and loads take
+    entry: float  # per weight tile
+    store: float  # per vector stored
+    run: float  # per loop over taps: to find its weight tiles, and for the branch that leaves it
+    tile: float  # per register tile
+    size: float  # share by which every size of tile slows all: it is code of its own, which has to come into the cache
+    row: tuple[float, float]  # the same of every row of a tile, which is one more stream; outputs outer, tiles outer
+    image: tuple[float, float]  # an image of so many first-, or second-level caches is swept at no cost
+    weights: float  # and so are weights of so many first-level caches
+    near: float  # per byte swept that the second-level cache holds ...
+    far: float  # ... or does not
+    scatter: float  # per byte of large results that are written, and residuals read, in all blocks at once
+
+
+# Where many registers make large tiles (measured with AVX-512), little is left to fetch; where tiles are small (Zen 3,
+# 23 layers in 250 ways), loops are left more often but branches are foreseen, and what is read is fetched ahead.
+LARGE = Rates(0.15, 3.0, 1.5, 40.0, 30.0, 0.002, (0.002, 0.002), (3 / 4, 0.0), 3 / 4, 1 / 64, 1 / 16, 0.0)
+SMALL = Rates(0.40, 3.0, 2.0, 12.0, 25.0, 0.002, (0.012, 0.05), (0.0, 3 / 8), 1 / 4, 1 / 100, 1 / 60, 0.06)
+
+
+def rates(machine: Machine) -> Rates:
+    return LARGE if machine.registers == 32 else SMALL
 
 
 @dataclass(frozen=True)
@@ -37,39 +61,57 @@ class Form:
 
 
 def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
-    """Cycles of arithmetic for one image, per division."""
-    taps = np.array(form.counts, np.float64)
+    """Cycles of arithmetic for one image, per division; see `Orders` for what the order of the loops adds."""
+    taps, rate = np.array(form.counts, np.float64), rates(machine)
     products = _products(divided, form, machine, chains)
     inside = divided.area > 0
-    per_tile = ((form.depth * products + ENTRY) * inside) @ taps
-    per_tile += form.blocks * (divided.pixels * form.vectors * STORE + divided.runs * RUN + TILE)
-    # every size of tile is code of its own, which has to come into the cache; every row of a tile is one more stream
-    total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes + 0.002 * divided.heights)
+    per_tile = ((form.depth * products + rate.entry) * inside) @ taps
+    per_tile += form.blocks * (divided.pixels * form.vectors * rate.store + divided.runs * rate.run + rate.tile)
+    total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + rate.size * divided.shapes)
     return total
 
 
 def _products(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
     """Cycles of one input channel at one tap, by the multiply-adds and loads that a core begins in a cycle.
 
-    An input that cannot be an operand of the multiply-add has to be brought into a register first.
+    An input that cannot be an operand of the multiply-add has to be brought into a register first: with large tiles
+    that takes an instruction of its own in a full pipeline.
     """
     operand = machine.lanes == 16 and form.vectors == 1
-    broadcast = 0.0 if operand else 1 / (machine.loads * form.vectors)
+    broadcast = 0.0 if operand or machine.registers < 32 else 1 / (machine.loads * form.vectors)
     area, vectors = divided.area.astype(np.float64), form.vectors
     most = int(divided.pixels.max())
     sums = np.array([splits(max(1, n), vectors, form.depth, chains) for n in range(most + 1)], np.float64)
     latency = machine.latency / sums[divided.pixels]
     loads = (area + vectors) / machine.loads + area * broadcast
-    products: Floats = np.maximum(np.maximum(area * vectors / machine.fma, loads), latency[..., None]) + 0.15
+    step = rates(machine).step
+    products: Floats = np.maximum(np.maximum(area * vectors / machine.fma, loads), latency[..., None]) + step
     return products
 
 
-def sweep(swept: int, times: NDArray[np.int64], machine: Machine) -> Floats:
-    """Cycles of reading `swept` bytes `times` over, beyond what the innermost loop hides."""
-    rate = NEAR_RATE if swept <= machine.l2 else FAR_RATE
-    per_sweep = 0.0 if swept <= NEAR * machine.l1 else swept / rate
-    total: Floats = times * np.float64(per_sweep)
-    return total
+def outputs_outer(work: Floats, divided: Divisions, form: Form, machine: Machine, image: int, inputs: int) -> Floats:
+    """`work` of a layer whose every block of outputs sweeps over the image of `image` bytes, in `inputs` blocks."""
+    rate = rates(machine)
+    share = min(1.0, sum(form.counts) / max(1, form.blocks * inputs)) if rate is SMALL else 1.0
+    free = max(rate.image[0] * machine.l1, rate.image[1] * machine.l2)
+    swept = form.blocks * share * _sweep(image, free, rate, machine)
+    return np.asarray(work * (1 + rate.row[0] * divided.heights) + swept)
+
+
+def tiles_outer(work: Floats, divided: Divisions, form: Form, machine: Machine, result: int) -> Floats:
+    """`work` of a layer whose every register tile sweeps over all weights, and writes to all blocks of the result;
+    that has `result` bytes, the residual included."""
+    rate = rates(machine)
+    per_tile = _sweep(form.weight_bytes(machine.lanes), rate.weights * machine.l1, rate, machine)
+    scattered = rate.scatter * result * (2 * result > machine.l2)
+    return np.asarray(work * (1 + rate.row[1] * divided.heights) + divided.tiles * np.float64(per_tile) + scattered)
+
+
+def _sweep(swept: int, free: float, rate: Rates, machine: Machine) -> float:
+    """Cycles of reading `swept` bytes, beyond what the innermost loop hides."""
+    if swept <= free:
+        return 0.0
+    return swept * (rate.near if swept <= machine.l2 else rate.far)
 
 
 def shared(serial: Floats, threads: int) -> Floats:

@@ -235,13 +235,14 @@ class Problem:
         """Cycles of every division into register tiles, for each order of the loops and number of threads."""
         divided = divisions(self.axes, self.pixels(form.vectors), form.merged)
         work = cost.cycles(divided, form, self.machine, min(CHAINS[0], self.machine.accumulators(form.vectors)))
-        image = 4 * self.source.image
-        orders = {False: cost.sweep(image, 0 * divided.tiles + form.blocks, self.machine)}
+        image, result = 4 * self.source.image, 4 * self.target.image * (2 if self.layer.residual else 1)
+        inputs = 1 if self.lanewise else -(-self.layer.image[1] // form.depth)
+        orders = {False: cost.outputs_outer(work, divided, form, self.machine, image, inputs)}
         if not self.lanewise:
-            orders[True] = cost.sweep(form.weight_bytes(self.machine.lanes), divided.tiles, self.machine)
-        for outer, memory in orders.items():
+            orders[True] = cost.tiles_outer(work, divided, form, self.machine, result)
+        for outer, total in orders.items():
             for threads in sorted({1, self.options.threads}):
-                yield outer, threads, divided, cost.shared((work + memory) * self.layer.image[0], threads)
+                yield outer, threads, divided, cost.shared(total * self.layer.image[0], threads)
 
     def candidates(self, form: Form, only_best: bool = False) -> list[Candidate]:
         """The choices of one encoding, with the default of everything that the estimate does not see."""

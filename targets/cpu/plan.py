@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lhcc.encodings.tiles import Tiles
 from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
+from lhcc.targets.cpu.taps import Rects, best_order, runs, sort_tiles
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
 # bytes: weights beyond this come from the outer caches and are asked for ahead of their use, where that helps: with
@@ -112,19 +113,6 @@ class ConvSpec:
         return self.lanes * self.vectors
 
 
-def _runs(classes: tuple[Rect | None, ...], rects: tuple[Rect, ...]) -> list[list[tuple[int, int]]]:
-    """For each sub-rectangle the ranges of consecutive taps that use it."""
-    runs: list[list[tuple[int, int]]] = [[] for _ in rects]
-    start = 0
-    for tap in range(1, len(classes) + 1):
-        if tap == len(classes) or classes[tap] != classes[start]:
-            rect = classes[start]
-            if rect is not None:
-                runs[rects.index(rect)].append((start, tap))
-            start = tap
-    return runs
-
-
 @dataclass(frozen=True)
 class Plan:
     spec: ConvSpec
@@ -171,37 +159,40 @@ def plan_conv(
     columns = cover[0].column.deltas
     if merged:
         kernel_width = 1
+    order = best_order(cover, kernel_height, kernel_width)
+    index, starts, values = sort_tiles(encoded, order)
+    met: list[Rects] = [tuple(tile.rects[tap] for tap in order) for tile in cover]
 
     shapes: list[tuple[int, int]] = []
     rects: list[list[Rect]] = []
-    for tile in cover:
+    for tile, tile_rects in zip(cover, met, strict=True):
         size = (tile.height, tile.width)
         if size not in shapes:
             shapes.append(size)
             rects.append([])
         known = rects[shapes.index(size)]
-        known += [rect for rect in dict.fromkeys(tile.rects) if rect is not None and rect not in known]
+        known += [rect for rect in dict.fromkeys(tile_rects) if rect is not None and rect not in known]
     # rectangles stay in the order of the taps that need them, which is the order of the weights in memory
 
-    # runs: per class of tiles, per sub-rectangle: how many runs, then (first tap, last tap) pairs
-    runs: list[int] = []
-    class_at: dict[tuple[int, tuple[Rect | None, ...]], int] = {}
+    # per class of tiles, per sub-rectangle: how many runs, then (first tap, last tap) pairs
+    ranges: list[int] = []
+    class_at: dict[tuple[int, Rects], int] = {}
     table: list[list[int]] = []
-    for tile in cover:
+    for tile, tile_rects in zip(cover, met, strict=True):
         shape = shapes.index((tile.height, tile.width))
-        key = (shape, tile.rects)
+        key = (shape, tile_rects)
         if key not in class_at:
-            class_at[key] = len(runs)
-            ranges = _runs(tile.rects, tuple(rects[shape]))
-            at = len(runs) + len(ranges) + 1
-            for pairs in ranges:
-                runs.append(at)
+            class_at[key] = len(ranges)
+            per_rect = runs(tile_rects, tuple(rects[shape]))
+            at = len(ranges) + len(per_rect) + 1
+            for pairs in per_rect:
+                ranges.append(at)
                 at += 2 * len(pairs)
-            runs.append(at)
-            runs += [tap for pairs in ranges for pair in pairs for tap in pair]
+            ranges.append(at)
+            ranges += [tap for pairs in per_rect for pair in pairs for tap in pair]
         table.append([_input_position(tile, source), _output_position(tile, target), shape, class_at[key]])
 
-    tap_of, in_block, out_block = encoded.index.T.astype(np.int64)
+    tap_of, in_block, out_block = index.T
     assert source.block % encoded.depth == 0 or encoded.in_blocks == 1, "a tile straddles blocks of the input"
     row_delta, column_delta = _deltas(cover, kernel_height, kernel_width)
     tap_offset = row_delta[tap_of // kernel_width] * source.row + column_delta[tap_of % kernel_width] * source.pixel
@@ -214,24 +205,22 @@ def plan_conv(
         assert block == source.block
         entries = out_block * source.plane + tap_offset
 
-    starts = encoded.starts()
     counts = np.diff(starts, axis=1)  # output block x tap
-    work = np.array([[area(rect) for rect in tile.rects] for tile in cover], np.int64) @ counts.T  # tile x output block
+    work = np.array([[area(rect) for rect in each] for each in met], np.int64) @ counts.T  # tile x output block
     macs = int(work.sum()) * encoded.depth * block * batch // (len(columns) if merged else 1)
     pixels = np.array([[tile.height * tile.width] for tile in cover], np.int64)
     cost = work * encoded.depth + 24 * pixels + 60
     units = np.repeat(cost[None], batch, axis=0)  # image, tile, output block
-    order = units.reshape(-1) if tile_outer else units.transpose(2, 0, 1).reshape(-1)
-    bounds = _balance(order, threads)
+    bounds = _balance(units.reshape(-1) if tile_outer else units.transpose(2, 0, 1).reshape(-1), threads)
 
     tiles_at = HEADER
     runs_at = tiles_at + len(table) * TILE_FIELDS
-    bounds_at = runs_at + len(runs)
+    bounds_at = runs_at + len(ranges)
     starts_at = bounds_at + len(bounds)
     entries_at = starts_at + starts.size
     inner = encoded.out_blocks if tile_outer else len(table) * batch
     header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at, inner, int(tile_outer)]
-    flat = np.concatenate([header, np.ravel(table), runs, bounds, starts.reshape(-1), entries]).astype(np.int32)
+    flat = np.concatenate([header, np.ravel(table), ranges, bounds, starts.reshape(-1), entries]).astype(np.int32)
 
     first = cover[0]
     tail = 0 if padded_output else encoded.shape[0] % block
@@ -267,7 +256,7 @@ def plan_conv(
         prefetch=PREFETCH if lanes == 16 and encoded.values.nbytes > STREAMED else 0,
         effort=effort,
     )
-    return Plan(spec, flat, np.ascontiguousarray(encoded.values).reshape(-1), macs)
+    return Plan(spec, flat, np.ascontiguousarray(values).reshape(-1), macs)
 
 
 def _deltas(

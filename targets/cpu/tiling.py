@@ -91,11 +91,17 @@ def divisions(axes: Axes, most: int, merged: bool = False) -> Divisions:
             into[: len(array)] = array
         return stacked
 
+    # taps are visited row by row or column by column, see `best_order`
+    many, pixels, area, by_rows, by_columns = (padded([each[field] for each in found]) for field in range(5))
+    turn = (many * by_columns).sum(axis=1) < (many * by_rows).sum(axis=1)
     return Divisions(
         np.array([h for h, _ in pairs]),
         np.array([w for _, w in pairs]),
         np.array([_shapes(axes.rows, h) * _shapes(axes.columns, w) for h, w in pairs]),
-        *(padded([each[field] for each in found]) for field in range(4)),
+        many,
+        pixels,
+        area,
+        np.where(turn[:, None], by_columns, by_rows),
     )
 
 
@@ -139,7 +145,8 @@ def _profile(line: Line, size: int) -> _Pieces:
 
 
 def _classes(axes: Axes, height: int, width: int, merged: bool) -> tuple[NDArray[np.int64], ...]:
-    """Of the tiles of a division, by class: how many, their outputs, the area at each tap, and the runs of taps."""
+    """Of the tiles of a division, by class: how many, their outputs, the area at each tap, and the runs of taps, row by
+    row and column by column."""
     found: list[tuple[NDArray[np.int64], ...]] = []
     for row in axes.rows:
         r = _profile(row, height)
@@ -156,6 +163,7 @@ def _classes(axes: Axes, height: int, width: int, merged: bool) -> tuple[NDArray
                     np.outer(r.length, c.length).ravel(),
                     area.reshape(classes, -1),
                     _runs(where.reshape(classes, -1)),
+                    _runs((where if merged else where.swapaxes(2, 3)).reshape(classes, -1)),
                 )
             )
     return tuple(np.concatenate(field) for field in zip(*found, strict=True))
