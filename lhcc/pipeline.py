@@ -77,7 +77,7 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
         _dump(after, folder, number, item.name)
         if level != "0":
             _well_formed(after, item.name)
-        if verifier is not None:
+        if verifier is not None and verifier.can_check(after):
             verifier.check(after, item.name)
         mod = after
     return mod
@@ -95,7 +95,8 @@ def _dump(mod: tvm.IRModule, folder: str | None, number: int, name: str) -> None
 def _verifier(mod: tvm.IRModule, order: list[Pass]) -> Verifier:
     from lhcc.ir.verify import Verifier
 
-    return Verifier(mod, next((item.generate for item in order if isinstance(item, LowerKernels)), None))
+    lowering = next((item for item in order if isinstance(item, LowerKernels)), None)
+    return Verifier(mod, lowering.generate if lowering and not lowering.elsewhere else None)
 
 
 def _well_formed(mod: Any, name: str) -> None:

@@ -28,6 +28,7 @@ Generator = Callable[[str, dict[str, Any], list[tuple[int, ...]]], Any]
 @dataclass(frozen=True)
 class LowerKernels:
     generate: Generator
+    elsewhere: bool = False  # the kernels do not run on this processor
     layers: list[LayerRecord] = field(default_factory=list)
     name = "lower_kernels"
 

@@ -249,12 +249,21 @@ def _pool(attrs: dict[str, Any], x: Array) -> Array:
     return _laid_out(max_pool(_logical(x, attrs), out, *geometry), attrs)
 
 
+def _unfold(attrs: dict[str, Any], x: Array) -> Array:
+    out = attrs["shape"][2:4]
+    taps = _windows(x, out, attrs["kernel"], attrs["strides"], attrs["padding"], attrs["dilation"], 0.0)
+    result = np.stack(taps, axis=2).reshape(x.shape[0], -1, *out)
+    return to_blocked(result, attrs["block"], 0.0) if len(attrs["shape"]) == 5 else result
+
+
 DIALECT: dict[str, Callable[..., Array]] = {
     "lhcc.conv2d": _layer,
     "lhcc.dense": _dense,
     "lhcc.pool2d": _pool,
     "lhcc.activation": lambda attrs, x: activate(x, attrs["activation"]),
     "lhcc.global_average": lambda attrs, x: np.asarray(x.mean(axis=(2, 3), keepdims=True)),
+    "lhcc.unfold": _unfold,
+    "lhcc.elementwise": lambda attrs, x, y: np.asarray(getattr(np, attrs["function"])(x, y)),
     "lhcc.to_blocked": lambda attrs, x: to_blocked(x, attrs["shape"][-1], 0.0),
     "lhcc.from_blocked": lambda attrs, x: from_blocked(x, attrs["shape"][1]),
 }

@@ -56,7 +56,7 @@ class CudaTarget:
         ]
 
     def lowering_passes(self, options: Options) -> list[Pass]:
-        return [LowerGeneric(generic.schedule), LowerKernels(self._kernel)]
+        return [LowerGeneric(generic.schedule), LowerKernels(self._kernel, elsewhere=True)]
 
     def _kernel(self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]]) -> Any:
         element = self.machine.arithmetic.element

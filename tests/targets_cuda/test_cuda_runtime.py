@@ -1,0 +1,184 @@
+"""The runtime for GPUs on the emulator's driver: arrays in and out, artifacts, other pointers, profiles, mistakes."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lhcc
+from lhcc.errors import InputError, TargetError
+from lhcc.frontend import import_model
+from lhcc.ir.log import Log
+from lhcc.pipeline import graph_passes, run
+from lhcc.report.text import table
+from lhcc.runtime import cuda_driver
+from lhcc.runtime.cuda import CudaExecutable
+from lhcc.targets import base
+from tests.targets_cuda.emulation import compile_without_gpu, emulated_gpu
+
+TARGET = "cuda:arch=sm_80"
+
+
+def _model() -> Any:
+    """A residual block, a pooling and a dense layer, and the input once more as a second output."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> Any:
+        return numpy_helper.from_array(
+            (rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32), name
+        )
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "b"], ["d"]),
+        helper.make_node("MaxPool", ["d"], ["e"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["e"], ["f"]),
+        helper.make_node("Flatten", ["f"], ["g"]),
+        helper.make_node("Gemm", ["g", "w3"], ["y"], transB=1),
+        helper.make_node("Softmax", ["y"], ["z"]),
+        helper.make_node("Identity", ["x"], ["same"]),
+    ]
+    outputs = [("z", (2, 7)), ("same", (2, 3, 9, 8))]
+    graph = helper.make_graph(
+        nodes, "block", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 3, 9, 8))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [weight("w1", 40, 3, 3, 3), weight("w2", 40, 40, 3, 3), weight("w3", 7, 40)],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@functools.cache
+def _compiled() -> CudaExecutable:
+    return compile_without_gpu((_model(), TARGET, {}))[0]
+
+
+@pytest.fixture
+def gpu() -> Iterator[None]:
+    with emulated_gpu():
+        yield
+
+
+@pytest.fixture
+def x() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(1).standard_normal((2, 3, 9, 8)).astype(np.float32)
+
+
+def test_outputs_agree_with_the_processor(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    probabilities, same = _compiled()(x)
+    expected, _ = lhcc.compile(_model())(x)
+    assert np.linalg.norm(probabilities - expected) <= 1e-5 * np.linalg.norm(expected)
+    assert np.array_equal(same, x) and same is not x
+
+
+def test_tensors_of_the_processor_are_answered_in_kind(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    probabilities, _ = _compiled()(x=torch.from_numpy(x))
+    assert isinstance(probabilities, torch.Tensor)
+    assert np.array_equal(probabilities.numpy(), _compiled()(x)[0])
+
+
+def test_a_saved_model_answers_the_same(gpu: None, x: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    _compiled().save(tmp_path / "model.lhcc")
+    loaded = lhcc.load(tmp_path / "model.lhcc")
+    assert isinstance(loaded, CudaExecutable)
+    assert np.array_equal(loaded(x)[0], _compiled()(x)[0])
+
+
+def test_a_run_on_the_callers_memory_touches_no_other(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    """What happens with PyTorch's tensors: the graph's kernels get other pointers, and get the old ones back."""
+    executable = _compiled()
+    expected = executable(x)
+    loaded = executable.loaded()
+    driver = loaded.driver
+    inputs = [driver.allocate(spec.nbytes) for spec in executable.inputs]
+    outputs = [driver.allocate(spec.nbytes) for spec in executable.outputs]
+    double = 2 * x
+    driver.upload(inputs[0], double.ctypes.data, x.nbytes)
+    loaded.run(tuple(inputs), tuple(outputs), driver.stream())
+    got = [np.empty(spec.shape, np.float32) for spec in executable.outputs]
+    for array, pointer in zip(got, outputs, strict=True):
+        driver.download(array.ctypes.data, pointer, array.nbytes)
+    assert np.array_equal(got[1], double) and not np.array_equal(got[0], expected[0])
+    assert np.array_equal(executable(x)[0], expected[0])
+    for pointer in (*inputs, *outputs):
+        driver.free(pointer)
+
+
+def test_memory_is_given_back_and_taken_again(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    before = _compiled()(x)[0]
+    _compiled().close()
+    assert np.array_equal(_compiled()(x)[0], before)
+
+
+def test_the_profile_names_every_layer(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    profile = _compiled().profile(x, repeats=3)
+    assert [layer.name for layer in profile.layers] == [layer.name for layer in _compiled().layers]
+    assert all(layer.time_us > 0 for layer in profile.layers) and profile.processor == "emulated"
+    assert profile.peak is not None and "data sheet" in table(profile)
+    json.dumps(profile.json())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda x: x.astype(np.float64), "float64"),
+        (lambda x: x[:1], r"float32\[1, 3, 9, 8\]"),
+        (lambda x: x.tolist(), "list"),
+    ],
+)
+def test_a_wrong_input_is_told(wrong: Any, words: str, x: np.ndarray[Any, Any]) -> None:
+    with pytest.raises(InputError, match=words):
+        _compiled()(wrong(x))
+
+
+def test_without_a_driver_there_is_one_sentence(x: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libnothing.so.1")
+    executable = CudaExecutable(_compiled().program)
+    with pytest.raises(TargetError, match="has no NVIDIA driver"):
+        executable(x)
+
+
+def test_code_for_another_gpu_is_one_sentence(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    executable = CudaExecutable(replace(_compiled().program, code=b"made for something else"))
+    with pytest.raises(TargetError, match=r"is sm_90.*\n.*arch=sm_90"):
+        executable(x)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("cuda:arch=sm_70", "sm_70"),
+        ("cuda:arch=hopper", "hopper"),
+        ("cuda:precision=fp8", "fp8"),
+        ("cuda:arch=sm_75,precision=bf16", "no matrix instructions for bf16"),
+        ("cuda:archs=sm_80", "did you mean 'arch'"),
+    ],
+)
+def test_a_wrong_target_is_told(target: str, words: str) -> None:
+    with pytest.raises(TargetError, match=words):
+        lhcc.compile("missing.onnx", target)
+
+
+def test_integer_programs_are_refused() -> None:
+    with pytest.raises(TargetError, match="no kernels for integer programs"):
+        base.parse(TARGET).compile_program(None, base.Options(), 1)
+
+
+def test_the_graph_is_verified_up_to_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LHCC_VERIFY", "2")
+    target = base.parse("cuda:precision=fp16")
+    options = base.Options()
+    order = [*graph_passes(), *target.layout_passes(options), *target.lowering_passes(options)]
+    lowered = run(import_model(_model(), None, None), order, Log())
+    assert {str(gv.name_hint) for gv in lowered.functions} >= {"main", "unfold_0", "from_blocked_0"}
