@@ -36,10 +36,11 @@ def compile(  # noqa: A001 - the word users expect
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
-    """The executable that `Executable.save` wrote; needs the TVM runtime and numpy only."""
+    """The executable that its `save` wrote; needs the TVM runtime and numpy only."""
     from lhcc.runtime.artifact import load as load_artifact
 
-    return load_artifact(path, threads)
+    executable: Executable = load_artifact(path, threads)
+    return executable
 
 
 def inspect(model: Any, inputs: Any = None, *, input_shapes: Shapes | None = None) -> Report:

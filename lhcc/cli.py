@@ -54,7 +54,7 @@ def compile_(options: argparse.Namespace) -> None:
     from lhcc.runtime.files import writable
 
     started = time.perf_counter()
-    if _is_simulated(options):
+    if _is_simulated(options) and not str(options.output).endswith(".lhcc"):
         design = _compile(options).export(options.output)
         files = sorted(path.name for path in design.iterdir())
         _print(options, {"output": str(design), "files": files}, f"{design}: {', '.join(files)}")
@@ -98,8 +98,9 @@ def profile(options: argparse.Namespace) -> None:
     reports = {"csv": options.csv, "html": options.html, "trace": options.trace}
     for path in filter(None, reports.values()):
         writable(path)
-    if _is_simulated(options) and any(reports.values()):
-        raise InputError("a simulation has no --csv, --html or --trace", "--json prints its figures")
+    simulated = _is_simulated(options)
+    if simulated and options.trace:
+        raise InputError("a simulation has no --trace", "--html draws its pipeline, --csv lists its figures")
     if options.emulate and (options.rpc or options.against or any(reports.values())):
         raise InputError(
             "emulated time is not a measurement: there is nothing to compare or to draw",
@@ -108,7 +109,9 @@ def profile(options: argparse.Namespace) -> None:
     measured = _profile_remotely(options) if options.rpc else _profile(options)
     for kind, path in reports.items():
         if path:
-            text = measured.html(_pictures(options)) if kind == "html" else getattr(measured, kind)()
+            text = (
+                measured.html({} if simulated else _pictures(options)) if kind == "html" else getattr(measured, kind)()
+            )
             with atomic_write(path) as file:
                 file.write(text.encode())
     _show(options, measured)
@@ -260,7 +263,11 @@ def _pictures(options: argparse.Namespace) -> dict[str, str]:
 
 def _is_simulated(options: argparse.Namespace) -> bool:
     """Whether the target is hardware that is designed and simulated, not a processor that runs code."""
-    return (options.target or "").partition(":")[0] == "fpga"
+    if options.target:
+        return str(options.target).partition(":")[0] == "fpga"
+    from lhcc.runtime import artifact, container
+
+    return container.is_container(options.model) and container.describe(options.model).get("kind") in artifact.OTHERS
 
 
 def _is_artifact(options: argparse.Namespace) -> bool:
@@ -311,6 +318,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
         "tuning": getattr(options, "tuning", None),
         "precision": options.precision,
         "encoding": options.encoding,
+        "strict": options.strict,
         "calibrate": getattr(options, "calibrate", None),
         "max_ram": getattr(options, "max_ram", None),
         "max_flash": getattr(options, "max_flash", None),

@@ -122,6 +122,7 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
         )
         p.add_argument("--max-ram", metavar="SIZE", help="refuse a model that needs more, such as 256K")
         p.add_argument("--max-flash", metavar="SIZE", help="the same for weights and code together, such as 1M")
+    p.add_argument("--strict", action="store_true", help="for fpga: refuse what would leave a part to the CPU")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 

@@ -32,6 +32,7 @@ class Options:
     tuning: str | None = None
     precision: str = "fp32"
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
+    strict: bool = False  # refuses a network of which the target holds only a part: nothing is left to the CPU
     calibrate: Any = None  # data from which int8 activations get their ranges: an array, (x, labels) or an .npz
     max_ram: int | str | None = None  # bytes, or 256K: a model that needs more is refused
     max_flash: int | str | None = None

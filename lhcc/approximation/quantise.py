@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from lhcc.approximation.approximate import Approximated, to_onnx
 from lhcc.approximation.functions import piecewise_linear
 from lhcc.approximation.graph import Graph, attribute
 from lhcc.approximation.quantised import Grid
-from lhcc.errors import UnsupportedOperator
+from lhcc.errors import LhccError, UnsupportedOperator
 from lhcc.integer import Builder, Program
 
 _MULTIPLIER_BITS = 24
@@ -45,16 +46,32 @@ def quantise(
     if calibrate is None and isinstance(model, Approximated):
         calibrate = model.calibration
     data = calibration.read_calibration(calibrate, proto)
-    program = _Quantiser(graph, proto, data, bits, activation_error).program()
+    program = _Quantiser(graph, calibration.input_of(proto), data, bits, activation_error).program()
     program.check_width(accumulator_bits)
     return program
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What of a graph an integer program can hold; nodes and tensors by name, a node's being its first output."""
+
+    nodes: set[str]
+    tensors: set[str]
+    """those that it can give as results"""
+    refused: dict[str, str]
+    """for every other node, why"""
+
+
+def reach(graph: Graph, source: Any) -> Reach:
+    """How far an integer program that begins at the tensor which `source` declares would get."""
+    return _Quantiser(graph, source, None, 8, 1 / 64).reach()
 
 
 class _Quantiser:
     """Walks the nodes in order; `at` says which tensor of the program stands for a tensor of the graph."""
 
     def __init__(
-        self, graph: Graph, proto: Any, data: calibration.Calibration | None, bits: int, activation_error: float
+        self, graph: Graph, source: Any, data: calibration.Calibration | None, bits: int, activation_error: float
     ) -> None:
         self.graph, self.bits, self.activation_error = graph, bits, activation_error
         self.known = quantised.constants_of(graph)
@@ -63,7 +80,7 @@ class _Quantiser:
         self.flattened: dict[str, tuple[int, ...]] = {}
         self.done: set[str] = set()
         self.seen = self._observe(data)
-        self.source = calibration.input_of(proto)
+        self.source = source
         self.handlers: dict[str, Callable[[Any], None]] = {
             "Conv": self.conv,
             "Gemm": self.dense,
@@ -97,6 +114,33 @@ class _Quantiser:
             if node.output[0] not in self.done:
                 self.handlers[node.op_type](node)
         return self.builder.build(*(self.at[name] for name in self.graph.outputs))
+
+    def reach(self) -> Reach:
+        held, refused = set[str](), dict[str, str]()
+        self._input()
+        for node in self.graph.nodes:
+            result = node.output[0]
+            if result in self.known:
+                continue
+            missing = [n for n in node.input if n and n not in self.at and n not in held and not self._constant(n)]
+            if result in self.done:
+                held.add(result)
+            elif node.op_type not in self.handlers:
+                refused[result] = f"{node.op_type} has no integer form"
+            elif missing:
+                refused[result] = f"it reads '{missing[0]}', which is outside"
+            else:
+                try:
+                    self.handlers[node.op_type](node)
+                    held.add(result)
+                except LhccError as error:
+                    refused[result] = error.message
+                except (KeyError, IndexError, TypeError, ValueError) as error:
+                    refused[result] = f"{node.op_type} of this form has no integer form ({error})"
+        return Reach(held, set(self.at) - set(self.flattened), refused)
+
+    def _constant(self, name: str) -> bool:
+        return name in self.graph.constants or name in self.known
 
     # --- ranges
 

@@ -99,9 +99,12 @@ class LhccBackend(Backend):
     ) -> tuple[Any, ...]:
         arrays = dict(zip(filter(None, node.input), map(np.asarray, inputs), strict=True))
         graph = onnx.helper.make_graph(
-            [node], "node",
-            [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-             for n, a in arrays.items()],
+            [node],
+            "node",
+            [
+                onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+                for n, a in arrays.items()
+            ],
             [onnx.ValueInfoProto(name=name) for name in node.output if name],
         )
         return cls.run_model(onnx.helper.make_model(graph), arrays, device)

@@ -66,7 +66,13 @@ def per_channel(value: Value, rank: int) -> Value:
 
 
 def convolution(
-    data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints,
+    data: Value,
+    weight: Value,
+    bias: Value | None,
+    strides: Ints,
+    before: Ints,
+    after: Ints,
+    dilation: Ints,
     groups: int,
 ) -> Any:
     """N-dimensional cross-correlation, data (N, C, spatial...), weight (O, I/groups, spatial...)."""
@@ -76,15 +82,26 @@ def convolution(
         strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
     op = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[len(strides)]
     out = op(
-        expr(data), expr(weight), strides=list(strides), padding=[*before, *after], dilation=list(dilation),
+        expr(data),
+        expr(weight),
+        strides=list(strides),
+        padding=[*before, *after],
+        dilation=list(dilation),
         groups=groups,
     )
     return _finished(out, bias, len(strides) + 2, flat)
 
 
 def transposed_convolution(
-    data: Value, weight: Value, bias: Value | None, strides: Ints, before: Ints, after: Ints, dilation: Ints,
-    groups: int, extra: Ints,
+    data: Value,
+    weight: Value,
+    bias: Value | None,
+    strides: Ints,
+    before: Ints,
+    after: Ints,
+    dilation: Ints,
+    groups: int,
+    extra: Ints,
 ) -> Any:
     """The gradient of a convolution; weight is (I, O/groups, spatial...), `extra` rows are added at the end."""
     flat = len(strides) == 1
@@ -94,8 +111,13 @@ def transposed_convolution(
         extra = (0, *extra)
     op = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}[len(strides)]
     out = op(
-        expr(data), expr(weight), strides=list(strides), padding=[*before, *after], output_padding=list(extra),
-        dilation=list(dilation), groups=groups,
+        expr(data),
+        expr(weight),
+        strides=list(strides),
+        padding=[*before, *after],
+        output_padding=list(extra),
+        dilation=list(dilation),
+        groups=groups,
     )
     return _finished(out, bias, len(strides) + 2, flat)
 
@@ -126,9 +148,7 @@ def batch_norm(data: Value, gamma: Value, beta: Value, mean: Value, variance: Va
         g, b, m, v = (expr(per_channel(value, rank)) for value in (gamma, beta, mean, variance))
         scale = relax.op.divide(g, relax.op.sqrt(relax.op.add(v, relax.const(epsilon, wide))))
         return relax.op.add(relax.op.multiply(relax.op.subtract(expr(data), m), scale), b)
-    return relax.op.add(
-        relax.op.multiply(expr(data), expr(per_channel(scale, rank))), expr(per_channel(shift, rank))
-    )
+    return relax.op.add(relax.op.multiply(expr(data), expr(per_channel(scale, rank))), expr(per_channel(shift, rank)))
 
 
 def pooled_length(size: int, window: int, stride: int, before: int, after: int, dilation: int, ceil: bool) -> int:
@@ -141,8 +161,15 @@ def pooled_length(size: int, window: int, stride: int, before: int, after: int, 
 
 
 def pool(
-    kind: str, data: Value, window: Ints, strides: Ints, before: Ints, after: Ints, dilation: Ints,
-    ceil: bool = False, count_padding: bool = False,
+    kind: str,
+    data: Value,
+    window: Ints,
+    strides: Ints,
+    before: Ints,
+    after: Ints,
+    dilation: Ints,
+    ceil: bool = False,
+    count_padding: bool = False,
 ) -> Any:
     """Maximum or average ("max", "avg") over windows of the spatial axes.
 
@@ -156,10 +183,7 @@ def pool(
     axes = list(zip(spatial, window, strides, before, after, dilation, strict=True))
     counts = [pooled_length(n, k, s, b, a, d, ceil) for n, k, s, b, a, d in axes]
     # What the windows really reach, beyond the input: more than `after` in ceil mode, less when a stride leaves a rest.
-    reach = [
-        max((c - 1) * s + d * (k - 1) + 1 - b - n, 0)
-        for c, (n, k, s, b, _, d) in zip(counts, axes, strict=True)
-    ]
+    reach = [max((c - 1) * s + d * (k - 1) + 1 - b - n, 0) for c, (n, k, s, b, _, d) in zip(counts, axes, strict=True)]
     if kind == "max" and max(window) > LONG_WINDOW:
         out = _max_by_index(expr(data), axes, counts)
         return relax.op.squeeze(out, [2]) if flat else out

@@ -23,13 +23,34 @@ from lhcc.frontend.layers import Value, constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
-NONDETERMINISTIC = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-                    "Bernoulli"}
+NONDETERMINISTIC = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 SUBGRAPHS = {"If", "Loop", "Scan", "SequenceMap"}
 # TVM converts these into values that a static dataflow function cannot hold.
-NOT_STATIC = {"Optional", "OptionalHasElement", "OptionalGetElement", "SequenceConstruct", "SequenceEmpty",
-              "SequenceErase", "SequenceInsert", "SequenceLength", "ConcatFromSequence", "SplitToSequence",
-              "SequenceAt", "NonZero", "Unique", "Compress", "NonMaxSuppression", "AllClassNMS"}
+NOT_STATIC = {
+    "Optional",
+    "OptionalHasElement",
+    "OptionalGetElement",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceLength",
+    "ConcatFromSequence",
+    "SplitToSequence",
+    "SequenceAt",
+    "NonZero",
+    "Unique",
+    "Compress",
+    "NonMaxSuppression",
+    "AllClassNMS",
+}
 # TVM converts these, and then cannot compile what it made, or computes something else.
 NOT_COMPILED = {"MaxUnpool", "RoiAlign", "CumSum", "Scatter", "ScatterElements"}
 # Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
@@ -270,9 +291,12 @@ def _evaluated(node: Any, inputs: list[Value | None], opsets: dict[str, int]) ->
     feeds = {name: np.asarray(value) for name, value in zip(node.input, inputs, strict=True) if name}
     try:
         graph = helper.make_graph(
-            [node], "constant",
-            [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-             for n, v in feeds.items()],
+            [node],
+            "constant",
+            [
+                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+                for n, v in feeds.items()
+            ],
             [onnx.ValueInfoProto(name=o) for o in node.output if o],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])

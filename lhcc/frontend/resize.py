@@ -83,7 +83,11 @@ def _cubic(t: Floats, a: float) -> Floats:
 
 
 def interpolation_matrix(
-    axis: Axis, mode: str, coordinates: str, cubic_a: float = -0.75, exclude_outside: bool = False,
+    axis: Axis,
+    mode: str,
+    coordinates: str,
+    cubic_a: float = -0.75,
+    exclude_outside: bool = False,
     antialias: bool = False,
 ) -> Floats:
     """The (out, size) matrix of linear or cubic interpolation; beyond the border the border's value continues."""
@@ -103,9 +107,17 @@ def interpolation_matrix(
 
 
 def resize(
-    data: Any, sizes: Sequence[int], scales: Sequence[float] | None, mode: str, coordinates: str,
-    nearest: str = "round_prefer_floor", roi: Sequence[float] | None = None, cubic_a: float = -0.75,
-    exclude_outside: bool = False, extrapolation: float = 0.0, antialias: bool = False,
+    data: Any,
+    sizes: Sequence[int],
+    scales: Sequence[float] | None,
+    mode: str,
+    coordinates: str,
+    nearest: str = "round_prefer_floor",
+    roi: Sequence[float] | None = None,
+    cubic_a: float = -0.75,
+    exclude_outside: bool = False,
+    extrapolation: float = 0.0,
+    antialias: bool = False,
 ) -> Any:
     """Resamples to `sizes`; `scales` where they are not exactly the ratio of the sizes; `roi` starts then ends."""
     shape = shape_of(data)
@@ -115,7 +127,8 @@ def resize(
     crop = coordinates == "tf_crop_and_resize"
     axes = [Axis(*one) for one in zip(shape, map(int, sizes), map(float, scales), ranges, strict=True)]
     active = [
-        i for i, axis in enumerate(axes)
+        i
+        for i, axis in enumerate(axes)
         if axis.size != axis.out or axis.scale != 1 or (crop and axis.roi != (0.0, 1.0))
     ]
     if not active:
@@ -141,14 +154,16 @@ def resize(
 def _nearest(data: Any, axes: list[Axis], active: list[int], plane: bool, coordinates: str, rounding: str) -> Any:
     indices = {i: nearest_index(axes[i], coordinates, rounding) for i in active}
     repeated = all(
-        axes[i].out % axes[i].size == 0
-        and (index == np.arange(axes[i].out) // (axes[i].out // axes[i].size)).all()
+        axes[i].out % axes[i].size == 0 and (index == np.arange(axes[i].out) // (axes[i].out // axes[i].size)).all()
         for i, index in indices.items()
     )
     if plane and repeated:
         return relax.op.image.resize2d(
-            data, (axes[2].out, axes[3].out), method="nearest_neighbor",
-            coordinate_transformation_mode="asymmetric", rounding_method="floor",
+            data,
+            (axes[2].out, axes[3].out),
+            method="nearest_neighbor",
+            coordinate_transformation_mode="asymmetric",
+            rounding_method="floor",
         )
     for i, index in indices.items():
         data = relax.op.take(data, constant(index), axis=i)
@@ -165,9 +180,7 @@ def _along(data: Any, rank: int, axis: int, matrix: NDArray[Any]) -> Any:
     return relax.op.permute_dims(moved, back)
 
 
-def _extrapolated(
-    out: Any, dtype: str, axes: list[Axis], active: list[int], coordinates: str, value: float
-) -> Any:
+def _extrapolated(out: Any, dtype: str, axes: list[Axis], active: list[int], coordinates: str, value: float) -> Any:
     """What lies outside the input takes the given value."""
     inside = np.ones([axis.out if i in active else 1 for i, axis in enumerate(axes)], bool)
     for i in active:

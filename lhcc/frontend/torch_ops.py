@@ -47,9 +47,7 @@ def convolution(node: Any, importer: Any) -> Any:
     bias = None if bias is None else layers.known(bias) if layers.known(bias) is not None else bias
     weight = layers.known(weight) if layers.known(weight) is not None else weight
     if transposed:
-        return layers.transposed_convolution(
-            data, weight, bias, stride, padding, padding, dilation, groups, extra
-        )
+        return layers.transposed_convolution(data, weight, bias, stride, padding, padding, dilation, groups, extra)
     return layers.convolution(data, weight, bias, stride, padding, padding, dilation, groups)
 
 
@@ -82,11 +80,15 @@ def avg_pool(node: Any, importer: Any) -> Any:
     return layers.pool("avg", data, window, stride, padding, padding, [1] * rank, ceil, count_padding)
 
 
-@converter("adaptive_avg_pool1d.default", "_adaptive_avg_pool2d.default", "adaptive_avg_pool2d.default",
-           "_adaptive_avg_pool3d.default")
+@converter(
+    "adaptive_avg_pool1d.default",
+    "_adaptive_avg_pool2d.default",
+    "adaptive_avg_pool2d.default",
+    "_adaptive_avg_pool3d.default",
+)
 def adaptive_avg_pool(node: Any, importer: Any) -> Any:
     data, sizes = arguments(node, importer)
-    spatial = layers.shape_of(data)[-len(sizes):]
+    spatial = layers.shape_of(data)[-len(sizes) :]
     if all(n == 1 for n in sizes):
         return relax.op.mean(data, axis=list(range(-len(sizes), 0)), keepdims=True)
     if any(n % m for n, m in zip(spatial, sizes, strict=True)):

@@ -30,9 +30,7 @@ def _windows(x: Array, out: Any, kernel: Any, strides: Any, padding: Any, dilati
     return views
 
 
-def convolve(
-    x: Array, weight: Array, out: Any, strides: Any, padding: Any, dilation: Any, groups: int
-) -> Array:
+def convolve(x: Array, weight: Array, out: Any, strides: Any, padding: Any, dilation: Any, groups: int) -> Array:
     """Weight (O, I/groups, kh, kw); `out` is the height and width of the result."""
     windows = _windows(x, out, weight.shape[2:], strides, padding, dilation, 0.0)
     taps = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)

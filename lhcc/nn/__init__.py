@@ -1,13 +1,13 @@
 """PyTorch layers, losses and schedules that train compressed networks, and their export to the compiler.
 
-    model = to_lhc(model)                                  # ordinary convolutions -> LHConv2d
-    schedule = ShapeSchedule(model, target=0.1)
-    for epoch in range(300):
-        for x, y in batches:
-            task = loss(model(x), y)
-            (task + schedule.penalty()).backward()         # then the optimizer's step
-        schedule.step(mean_task_loss)
-    export_onnx(model, x[:1], "model.onnx")                # masks folded in; or lhcc.compile(model, inputs=x[:1])
+model = to_lhc(model)                                  # ordinary convolutions -> LHConv2d
+schedule = ShapeSchedule(model, target=0.1)
+for epoch in range(300):
+    for x, y in batches:
+        task = loss(model(x), y)
+        (task + schedule.penalty()).backward()         # then the optimizer's step
+    schedule.step(mean_task_loss)
+export_onnx(model, x[:1], "model.onnx")                # masks folded in; or lhcc.compile(model, inputs=x[:1])
 """
 
 from __future__ import annotations

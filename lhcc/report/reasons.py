@@ -20,7 +20,12 @@ def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mappin
     from lhcc.targets.base import parse
 
     chosen, parsed = make_options(options), parse(target)
-    if parsed.integers_only or chosen.precision == "int8":
+    if parsed.integers_only:
+        from lhcc.approximation.approximate import to_onnx
+        from lhcc.partition import partition
+
+        return partition(to_onnx(model)).reasons
+    if chosen.precision == "int8":
         raise InputError("passes over floats have nothing to say about integers", "lhcc approximate --json tells why")
     return lower(import_model(model, None, shapes), parsed, chosen).reasons
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from lhcc.errors import ArtifactError, LhccError
@@ -12,6 +13,9 @@ from lhcc.runtime.executable import Executable
 from lhcc.runtime.library import tvm_version
 from lhcc.runtime.machine import mismatch
 from lhcc.runtime.program import Machine, Program
+
+OTHERS = {"fpga": "lhcc.targets.fpga.artifact", "chain": "lhcc.runtime.chain"}
+"""kind -> module with `load(path, threads)`, for artifacts that are no program of TVM's virtual machine"""
 
 
 def write(path: str | os.PathLike[str], program: Program) -> None:
@@ -24,8 +28,11 @@ def write(path: str | os.PathLike[str], program: Program) -> None:
     container.write(path, description, members)
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:
+def load(path: str | os.PathLike[str], threads: int | None = None) -> Any:
     """The executable in an artifact; needs the TVM runtime and numpy only.  `threads` overrides its own number."""
+    kind = container.describe(path).get("kind")
+    if kind in OTHERS:
+        return import_module(OTHERS[kind]).load(path, threads)
     program, made_with = read(path)
     if program.target == "cuda":
         from lhcc.runtime.cuda import CudaExecutable

@@ -104,7 +104,8 @@ def _other(path: str, executable: Executable) -> Executable:
 
     threads = executable.threads
     if container.is_container(path) or path.endswith(".lhcc"):
-        return artifact.load(path, threads)
+        loaded: Executable = artifact.load(path, threads)
+        return loaded
     import lhcc
 
     compiled: Executable = lhcc.compile(path, target=executable.program.target, threads=threads)

@@ -90,6 +90,17 @@ def read(
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The description alone, its digest checked."""
+    try:
+        with open(path, "rb") as file:
+            contents, _ = _contents(Path(path), file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from None
+    description: dict[str, Any] = contents["description"]
+    return description
+
+
 def is_container(path: str | os.PathLike[str]) -> bool:
     """Whether the file says that it is an artifact; not whether it is a sound one."""
     try:

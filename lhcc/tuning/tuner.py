@@ -165,9 +165,7 @@ class Tuner:
                 self._note(search, number, error=str(error))
         return good
 
-    def _timed(
-        self, search: Search, numbers: list[int], rounds: int, seconds: float
-    ) -> dict[int, tuple[float, float]]:
+    def _timed(self, search: Search, numbers: list[int], rounds: int, seconds: float) -> dict[int, tuple[float, float]]:
         """Microseconds of the candidates and of the untuned one; a group that kills the worker is tried one by one."""
         try:
             base, *others = self.measurer.time([BASE, *numbers], rounds, seconds)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lhcc.targets.fpga.executable import FpgaExecutable, FpgaOptions, compile_program, load
+    from lhcc.targets.fpga.executable import FpgaExecutable, FpgaOptions, compile_program
 
-__all__ = ["FpgaExecutable", "FpgaOptions", "compile_program", "load"]
+__all__ = ["FpgaExecutable", "FpgaOptions", "compile_program"]
 
 
 def __getattr__(name: str) -> Any:

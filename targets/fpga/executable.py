@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lhcc.errors import ArtifactError, TargetError
+from lhcc.errors import TargetError
 from lhcc.integer import Program
 from lhcc.integer.core import Ints
-from lhcc.integer.storage import from_parts, to_parts
 from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matrix
 from lhcc.targets.fpga.cost import DEVICES, Area, area, unrolled_estimate
 from lhcc.targets.fpga.cycles import Timing, predict
@@ -25,6 +22,7 @@ from lhcc.targets.fpga.forms import FORMS
 from lhcc.targets.fpga.packing import pack, unpack
 from lhcc.targets.fpga.placement import place
 from lhcc.targets.fpga.report import FpgaProfile, rows
+from lhcc.targets.fpga.schematic import blocks, svg
 from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline
 from lhcc.targets.fpga.testbench import write_testbench
 from lhcc.targets.fpga.verilator import PortShape, Simulation, build
@@ -82,6 +80,16 @@ class FpgaExecutable:
     """where the simulation is built; a temporary folder if None"""
     _built: dict[bool, Simulation] = field(default_factory=dict)
     _temporary: Any = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """the names of the program's instructions, in the order of the stages that carry them out"""
+        return tuple(name for stage in self.pipeline.stages for name in getattr(stage, "layers", ()))
+
+    @property
+    def reasons(self) -> tuple[Any, ...]:
+        """what stayed outside: nothing, a circuit holds its whole program"""
+        return ()
 
     def __call__(self, *inputs: Any) -> Any:
         """Float images in, float results out, every bit of them from the simulated circuit."""
@@ -145,7 +153,7 @@ class FpgaExecutable:
         return FpgaProfile(
             rows(self.program, self.pipeline, timing), timing.finished[0] + 1, timing.interval,
             None if simulated is None else simulated.cycles, timing.cycles, self.options.clock, self.area,
-            timing.high_water,
+            timing.high_water, blocks(self.pipeline),
         )  # fmt: skip
 
     def export(self, folder: str | Path, x: Any = None) -> Path:
@@ -160,17 +168,16 @@ class FpgaExecutable:
             self.pipeline, words, [pack(r, s) for r, s in zip(results, self.pipeline.outputs, strict=True)]
         )
         files["constraints.xdc"] = f"create_clock -period {self.options.period:.3f} [get_ports clk]\n"
+        files["pipeline.svg"] = svg(blocks(self.pipeline))
         for name, text in files.items():
             (target / name).write_text(text)
         return target
 
     def save(self, path: str | Path) -> None:
-        """The integer program and the options in one file; loading it places the design again, the same way."""
-        text, arrays = to_parts(self.program)
-        options = json.dumps(asdict(self.options))
-        entries = {**arrays, "program": _text(text), "fpga": _text(options)}
-        with open(path, "wb") as stream:
-            np.savez_compressed(stream, **entries)  # type: ignore[arg-type]
+        """One file that `lhcc.load` reads: the integer program and the options, by which it is placed again."""
+        from lhcc.targets.fpga.artifact import write
+
+        write(path, self.program, self.options)
 
     def _examples(self, x: Any) -> Sequence[Ints]:
         if x is not None:
@@ -192,22 +199,6 @@ def compile_program(program: Program, options: FpgaOptions | None = None, folder
     executable = FpgaExecutable(program, pipeline, chosen, folder)
     _check(executable)
     return executable
-
-
-def load(path: str | Path) -> FpgaExecutable:
-    """What `FpgaExecutable.save` wrote."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            entries = {key: stored[key] for key in stored.files}
-        options = FpgaOptions(**json.loads(entries.pop("fpga").tobytes()))
-        program = from_parts(entries.pop("program").tobytes().decode(), entries)
-    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"'{path}' is no design for the FPGA simulation: {error}") from error
-    return compile_program(program, options)
-
-
-def _text(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
 def _sized(pipeline: Pipeline) -> Pipeline:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +15,8 @@ from lhcc.integer import Conv, Dense, Program
 from lhcc.targets.fpga.cost import Area, area
 from lhcc.targets.fpga.cycles import Timing
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
-from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline
+from lhcc.targets.fpga.schematic import Block
+from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline, SlidingStage
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class FpgaLayer:
     full_adder_bits: int
     luts: int
     flip_flops: int
+    form: str = ""
+    """of an unrolled convolution: direct, transposed or hybrid"""
+    delay_bits: int = 0
+    """pixels and partial sums that are kept from one pixel to later ones"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class FpgaProfile:
     clock: float
     area: Area
     fifo_high_water: dict[str, int]
+    schematic: tuple[Block, ...] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -55,17 +64,47 @@ class FpgaProfile:
     def json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
+    def html(self, pictures: Mapping[str, str] | None = None) -> str:
+        """One file with a schematic of the pipeline; kernel shapes are not shown."""
+        from lhcc.targets.fpga.report_html import to_html
+
+        return to_html(self)
+
+    def csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(FpgaLayer)])
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(layer) for layer in self.layers)
+        return text.getvalue()
+
     def __str__(self) -> str:
-        head = ("layer", "op", "encoding", "density", "macs kept", "adds", "cycles", "stalls", "LUT", "FF")
+        head = (
+            "layer",
+            "op",
+            "encoding",
+            "density",
+            "macs kept",
+            "adds",
+            "cycles",
+            "stalls",
+            "LUT",
+            "FF",
+            "form",
+            "kept bits",
+        )
         table = [head] + [
             (r.name, r.op, r.encoding, f"{r.density:.3f}", f"{r.macs_kept}", f"{r.adds}", f"{r.cycles}", f"{r.stalls}",
-             f"{r.luts}", f"{r.flip_flops}")
+             f"{r.luts}", f"{r.flip_flops}", r.form, f"{r.delay_bits}")
             for r in self.layers
         ]  # fmt: skip
         widths = [max(len(row[k]) for row in table) for k in range(len(head))]
         lines = [
             "  ".join(c.ljust(w) if k < 3 else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True)))
                  for row in table]  # fmt: skip
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        lines = []
         simulated = (
             "not simulated"
             if self.simulated_cycles is None
@@ -110,6 +149,8 @@ def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLaye
                 stage.full_adder_bits,
                 cost.luts,
                 cost.flip_flops,
+                stage.form if isinstance(stage, SlidingStage) else "",
+                sum(bits * pixels for bits, pixels in stage.delays),
             )  # fmt: skip
         )
     return tuple(found)

@@ -95,7 +95,8 @@ def write_testbench(pipeline: Pipeline, inputs: Sequence[np.ndarray], outputs: S
         "",
     ])  # fmt: skip
     files["Makefile"] = (
-        f"sim:\n\tiverilog -g2005 -o sim.vvp testbench.v {TOP}.v\n\tvvp sim.vvp\n\n"
+        f"sim:\n\tiverilog -g2005 -o sim.vvp testbench.v {TOP}.v\n\tvvp sim.vvp > sim.log\n\tcat sim.log\n"
+        f"\t@grep -q ^PASS sim.log\n\n"
         f"synth:\n\tyosys -s synth.ys\n.PHONY: sim synth\n"
     )
     files["synth.ys"] = f"read_verilog {TOP}.v\nsynth_xilinx -family xc7 -nodsp -flatten -top {TOP}\nstat\n"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from lhcc.errors import ArtifactError, TargetError, ToolMissing
+import lhcc
+from lhcc.errors import LhccError, TargetError, ToolMissing
 from lhcc.integer import Builder, Program
-from lhcc.targets.fpga import FpgaOptions, compile_program, load
+from lhcc.targets.fpga import FpgaOptions, compile_program
 from lhcc.targets.fpga.folded_jobs import GAP, fold
 from lhcc.targets.fpga.stages import ArrayStage, WindowStage
 from lhcc.targets.fpga.verilog_text import identifier, ranges
@@ -64,19 +68,19 @@ def test_profile_and_export(tmp_path: Path) -> None:
     assert (layer.name, layer.encoding, layer.multiplications) == ("c", "folded", 0)
     assert layer.density == pytest.approx(9 / 36)
     assert "images/s" in str(profile) and json.loads(profile.json())["interval"] == profile.interval
+    (header, row) = profile.csv().splitlines()
+    assert header.startswith("name,op,encoding") and row.startswith("c,Conv,folded")
     folder = exe.export(tmp_path / "design")
     names = {p.name for p in folder.iterdir()}
     assert {"lhcc_top.v", "testbench.v", "Makefile", "synth.ys", "constraints.xdc", "array_weights.mem"} <= names
+    ElementTree.fromstring((folder / "pipeline.svg").read_text())
 
 
 def test_saved_designs_are_placed_the_same_way(tmp_path: Path) -> None:
     exe = compile_program(masked(6), FpgaOptions(reuse="folded", clock=150))
     exe.save(tmp_path / "design.lhcc")
-    again = load(tmp_path / "design.lhcc")
+    again: Any = lhcc.load(tmp_path / "design.lhcc")
     assert again.options == exe.options and again.files == exe.files
-    (tmp_path / "bad.lhcc").write_bytes(b"PK\3\4 nonsense")
-    with pytest.raises(ArtifactError):
-        load(tmp_path / "bad.lhcc")
 
 
 def test_the_array_refuses_what_it_cannot_join() -> None:
@@ -112,3 +116,36 @@ def test_ranges_hold_for_just_these_values(values: list[int]) -> None:
     for y in range(8):
         python = text.replace("3'd", "").replace("1'b", "")
         assert bool(eval(python, {"y": y})) == (y in values)  # noqa: S307 - our own text
+
+
+def test_the_html_report_shows_every_stage_and_stands_alone() -> None:
+    from tests.targets_fpga.test_fpga_circuits import residual
+
+    profile = compile_program(residual(), FpgaOptions(reuse=1)).profile()
+    page = profile.html()
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "<script" not in page
+    drawn = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    titles = [t.text or "" for t in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert [t.partition(":")[0] for t in titles] == [block.name for block in profile.schematic]
+    wires = [p for p in drawn.iter("{http://www.w3.org/2000/svg}path")]
+    assert len(wires) == sum(len(block.reads) for block in profile.schematic) == 7
+    assert all(layer.name in page for layer in profile.layers)
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
+def test_exported_designs_simulate_without_lhcc(tmp_path: Path) -> None:
+    folder = compile_program(masked(3), FpgaOptions(reuse=1)).export(tmp_path / "design")
+    done = subprocess.run(["make", "-s", "sim"], cwd=folder, capture_output=True, text=True, check=True)
+    assert "PASS" in done.stdout
+    vector = folder / "output0.mem"
+    first, rest = vector.read_text().split("\n", 1)
+    vector.write_text(f"{'0' * len(first) if int(first, 16) else '1' * len(first)}\n{rest}")
+    done = subprocess.run(["make", "-s", "sim"], cwd=folder, capture_output=True, text=True, check=False)
+    assert "FAIL 1 errors" in done.stdout and done.returncode
+
+
+def test_widths_beyond_64_bits_are_refused_by_name() -> None:
+    b = Builder()
+    x = b.input("x", (2, 2, 1), 40, 0)
+    with pytest.raises(LhccError, match="'c' needs 7[0-9] bits, and 63 is the most"):
+        b.conv("c", x, np.full((1, 1, 1, 1), 1 << 32))

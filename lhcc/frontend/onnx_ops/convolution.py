@@ -54,8 +54,11 @@ def conv(node: Node) -> Any:
 def _cropped(node: Node, before: list[int], after: list[int]) -> tuple[Any, list[int], list[int]]:
     spatial, rank = node.shape()[2:], len(before)
     data = relax.op.strided_slice(
-        node.expr(0), list(range(2, rank + 2)), [max(-b, 0) for b in before],
-        [n - max(-a, 0) for n, a in zip(spatial, after, strict=True)], [1] * rank,
+        node.expr(0),
+        list(range(2, rank + 2)),
+        [max(-b, 0) for b in before],
+        [n - max(-a, 0) for n, a in zip(spatial, after, strict=True)],
+        [1] * rank,
     )
     return node.emit(data), [max(b, 0) for b in before], [max(a, 0) for a in after]
 

@@ -44,10 +44,17 @@ def onnx_resize(node: Node) -> Any:
         for i, axis in enumerate(axes):
             ranges[axis], ranges[axis + len(shape)] = float(roi[i]), float(roi[i + len(axes)])
     return resize(
-        node.expr(0), sizes, exact, node.attr("mode", "nearest"),
-        node.attr("coordinate_transformation_mode", "half_pixel"), node.attr("nearest_mode", "round_prefer_floor"),
-        ranges, node.attr("cubic_coeff_a", -0.75), bool(node.attr("exclude_outside", 0)),
-        node.attr("extrapolation_value", 0.0), bool(node.attr("antialias", 0)),
+        node.expr(0),
+        sizes,
+        exact,
+        node.attr("mode", "nearest"),
+        node.attr("coordinate_transformation_mode", "half_pixel"),
+        node.attr("nearest_mode", "round_prefer_floor"),
+        ranges,
+        node.attr("cubic_coeff_a", -0.75),
+        bool(node.attr("exclude_outside", 0)),
+        node.attr("extrapolation_value", 0.0),
+        bool(node.attr("antialias", 0)),
     )
 
 

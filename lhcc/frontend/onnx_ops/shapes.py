@@ -137,8 +137,14 @@ def slice_(node: Node) -> Any:
         if len(kept) and step < 0:  # reversed: a gather by a known index
             data = node.emit(relax.op.take(data, layers.constant(np.asarray(kept, np.int64)), axis=axis))
         elif len(kept) != sizes[axis]:
-            plain.append((axis, kept.start, kept.start + (len(kept) - 1) * kept.step + 1 if kept else kept.start,
-                          max(kept.step, 1)))
+            plain.append(
+                (
+                    axis,
+                    kept.start,
+                    kept.start + (len(kept) - 1) * kept.step + 1 if kept else kept.start,
+                    max(kept.step, 1),
+                )
+            )
     if not plain:
         return data
     columns = [list(column) for column in zip(*plain, strict=True)]  # axes, begins, ends, strides
@@ -163,8 +169,11 @@ def pad(node: Node) -> Any:
         return _padded_by_index(node, before, after, mode)
     data = node.expr(0)
     if min(*before, *after) < 0:  # a negative padding crops
-        crop = [(i, max(-b, 0), n - max(-a, 0)) for i, (n, b, a) in
-                enumerate(zip(node.shape(), before, after, strict=True)) if b < 0 or a < 0]
+        crop = [
+            (i, max(-b, 0), n - max(-a, 0))
+            for i, (n, b, a) in enumerate(zip(node.shape(), before, after, strict=True))
+            if b < 0 or a < 0
+        ]
         over, begin, end = (list(column) for column in zip(*crop, strict=True))
         data = node.emit(relax.op.strided_slice(data, over, begin, end, [1] * len(over)))
     widths = [max(n, 0) for pair in zip(before, after, strict=True) for n in pair]
@@ -182,7 +191,7 @@ def _padded_by_index(node: Node, before: list[int], after: list[int], mode: str)
     for axis, (n, b, a) in enumerate(zip(node.shape(), before, after, strict=True)):
         if b or a:
             index = np.pad(np.arange(n), (max(b, 0), max(a, 0)), mode=names[mode])  # type: ignore[call-overload]
-            index = index[max(-b, 0): len(index) - max(-a, 0)]
+            index = index[max(-b, 0) : len(index) - max(-a, 0)]
             data = node.emit(relax.op.take(data, layers.constant(index.astype(np.int64)), axis=axis))
     return data
 
