@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import mean, median
 
 from lhcc.tuning.database import Database, Record, Setting
 from lhcc.tuning.ranking import Experience, Ranking
@@ -14,6 +14,7 @@ FINALISTS = 8
 PATIENCE = 6  # batches without an improvement, after which a workload is left alone
 NOISE = 0.01  # a smaller gain than this is none
 UNMEASURED = 1e-3  # microseconds a cycle, and a little more: what was never looked at comes first
+FEW = 16  # rounds
 BASE = 0  # the number of the untuned choice
 
 
@@ -102,11 +103,14 @@ class Search:
 
 
 def typical(samples: list[float]) -> float:
-    """Time without disturbance: the lower quartile, because others only ever make a run longer."""
-    return quantiles(samples, n=4, method="inclusive")[0] if len(samples) > 1 else samples[0]
+    """Time without disturbance: the mean of the fastest quarter, because others only ever make a run longer."""
+    return mean(sorted(samples)[: max(1, len(samples) // 4)])
 
 
 def ratio(samples: list[float], base: list[float]) -> float:
-    """How much longer than the untuned one, round by round: what is slow for both in a round cancels out."""
-    paired = median(one / other for one, other in zip(samples, base, strict=True))
-    return math.sqrt(paired * typical(samples) / typical(base))
+    """How much longer than the untuned one: by the undisturbed times and, of many rounds, also round by round, where
+    what is slow for both cancels out."""
+    undisturbed = typical(samples) / typical(base)
+    if len(samples) < FEW:  # a disturbance may cover half of these
+        return undisturbed
+    return math.sqrt(undisturbed * median(one / other for one, other in zip(samples, base, strict=True)))

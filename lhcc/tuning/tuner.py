@@ -22,7 +22,7 @@ from lhcc.tuning.worker import Code, Problem
 
 BATCH = 4  # kernels whose candidates are measured in turn with the untuned one
 AHEAD = 2  # batches that are compiled before they are measured
-GLANCE, QUICK, QUICK_S = 3, 6, 0.2  # rounds of a first measurement and, of what ...
+GLANCE, QUICK, QUICK_S = 5, 10, 0.3  # rounds of a first measurement and, of what ...
 NEAR = 1.15  # ... is so near to the best, of a second; the most seconds that these may take
 HEATS, CAREFUL, CAREFUL_S = 16, 60, 0.5  # of a last one, for finalists and for the best three of them
 FINAL_SHARE = 0.3  # of the budget, at most, for comparing the best once more
