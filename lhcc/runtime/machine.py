@@ -51,17 +51,19 @@ def host_system() -> str:
 @functools.cache
 def host_flags() -> frozenset[str]:
     """The processor's features in the kernel's words; empty where there is no /proc/cpuinfo."""
-    return cpuinfo_flags(_cpuinfo())
+    return cpuinfo_flags(_cpuinfo(), host_arch())
 
 
-def cpuinfo_flags(cpuinfo: str) -> frozenset[str]:
+def cpuinfo_flags(cpuinfo: str, arch: str) -> frozenset[str]:
+    """The features in `cpuinfo`; none if it is of another processor, as emulators show that on which they run."""
+    wanted = {"x86_64": "flags", "riscv64": "isa"}.get(arch, "Features")
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return frozenset(value.split())
-        if key.strip() == "isa":  # RISC-V: rv64imafdc, a letter each, then _names
+        if key.strip() == wanted == "isa":  # rv64imafdc, a letter each, then _names
             base, *names = value.strip().lower().split("_")
             return frozenset([*base[4:], *names])
+        if key.strip() == wanted:
+            return frozenset(value.split())
     return frozenset()
 
 

@@ -201,9 +201,12 @@ def test_another_tvm(conv_executable: Any, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_features_are_read_from_cpuinfo() -> None:
-    assert machine.cpuinfo_flags("model name\t: X\nflags\t\t: fpu avx2 fma\n") == {"fpu", "avx2", "fma"}
-    assert machine.cpuinfo_flags("Features\t: fp asimd\n") == {"fp", "asimd"}
-    assert machine.cpuinfo_flags("") == frozenset()
+    x86, arm, riscv = "model name\t: X\nflags\t\t: fpu avx2 fma\n", "Features\t: fp asimd\n", "isa\t: rv64imafdcv_zicsr\n"
+    assert machine.cpuinfo_flags(x86, "x86_64") == {"fpu", "avx2", "fma"}
+    assert machine.cpuinfo_flags(arm, "aarch64") == machine.cpuinfo_flags(arm, "armv7l") == {"fp", "asimd"}
+    assert machine.cpuinfo_flags(riscv, "riscv64") == {*"imafdcv", "zicsr"}
+    assert machine.cpuinfo_flags("", "x86_64") == frozenset()
+    assert machine.cpuinfo_flags(x86, "aarch64") == frozenset(), "an emulator shows its own machine"
     assert machine.needed("x86_64", ["avx2", "fast-gather", "fma"]).features == ("avx2", "fma")
 
 
