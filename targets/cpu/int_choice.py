@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
-from lhcc.targets.cpu.cost import ENTRY, RUN, STORE, TILE, shared, sweep
+from lhcc.targets.cpu.cost import LARGE, shared
 from lhcc.targets.cpu.int_storage import BLOCK
 from lhcc.targets.cpu.int_sums import Sums, prove, words_of
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.tiling import Axes, Divisions, divisions
 
 Floats = NDArray[np.float64]
+
+ENTRY, STORE, TILE, RUN = LARGE.entry, LARGE.store, LARGE.tile, LARGE.run  # of the processor that this was fitted on
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,9 @@ def cycles(divided: Divisions, encoded: Tiles, sums: Sums, machine: Machine, vec
     per_tile += encoded.out_blocks * (divided.pixels * vectors * 2 * STORE + divided.runs * RUN + TILE)
     total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes + 0.002 * divided.heights)
     return total
+
+
+def sweep(swept: int, times: NDArray[np.int64], machine: Machine) -> Floats:
+    """Cycles of reading `swept` bytes `times` over, beyond what the innermost loop hides."""
+    rate = LARGE.near if swept <= machine.l2 else LARGE.far
+    return np.asarray(times * np.float64(0.0 if swept <= LARGE.weights * machine.l1 else swept * rate))

@@ -201,7 +201,8 @@ def test_another_tvm(conv_executable: Any, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_features_are_read_from_cpuinfo() -> None:
-    x86, arm, riscv = "model name\t: X\nflags\t\t: fpu avx2 fma\n", "Features\t: fp asimd\n", "isa\t: rv64imafdcv_zicsr\n"
+    x86 = "model name\t: X\nflags\t\t: fpu avx2 fma\n"
+    arm, riscv = "Features\t: fp asimd\n", "isa\t: rv64imafdcv_zicsr\n"
     assert machine.cpuinfo_flags(x86, "x86_64") == {"fpu", "avx2", "fma"}
     assert machine.cpuinfo_flags(arm, "aarch64") == machine.cpuinfo_flags(arm, "armv7l") == {"fp", "asimd"}
     assert machine.cpuinfo_flags(riscv, "riscv64") == {*"imafdcv", "zicsr"}
