@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lhcc.cli_parser import parser
-from lhcc.errors import InputError, LhccError
+from lhcc.errors import InputError, LhccError, LhccWarning
 from lhcc.report.progress import progress
 
 MISTAKE = 2
@@ -22,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.  A user's mistake is one sentence and exit code 2; a bug of ours keeps its traceback."""
     options = parser().parse_args(arguments)
     try:
-        with progress():
+        with progress(), warnings.catch_warnings():
+            warnings.showwarning = _warn
             COMMANDS[options.command](options)
         sys.stdout.flush()
         return 0
@@ -32,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Shows the warnings that are for users of lhcc, not those of libraries to their programmers."""
+    if issubclass(category, LhccWarning):
+        print(f"warning: {message}", file=sys.stderr)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -15,6 +15,10 @@ class LhccError(Exception):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
+class LhccWarning(UserWarning):
+    """Something that a user should know, and that stops nothing."""
+
+
 class ModelError(LhccError):
     """The model cannot be read, or holds something that no frontend understands."""
 

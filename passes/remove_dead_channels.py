@@ -82,7 +82,7 @@ def _alive(channels: Channels, weights: dict[Any, Array]) -> Mask:
                 needed = alive[channels.ids[layer.var]]
                 alive[channels.ids[layer.source][reads(weights[layer.var][needed]).any(axis=0)]] = True
         for ids in channels.ids.values():
-            if not alive[ids].any():
+            if len(ids) and not alive[ids].any():
                 alive[ids[0]] = True
     return alive
 

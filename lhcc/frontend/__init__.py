@@ -21,8 +21,15 @@ def import_model(model: Any, inputs: Inputs = None, input_shapes: Shapes | None 
 
     Every binding carries the name of the user's layer that it was made for (a layer that becomes several operators
     gives its name to each of them).  Batch normalisation arrives as a multiply and an add with per-channel constants.
-    `main` has the attributes `input_names` and `output_names`.
+    `main` has the attributes `input_names` and `output_names`.  Half precision becomes float32, with a warning.
     """
+    mod = _imported(model, inputs, input_shapes)
+    from lhcc.frontend.half import widened
+
+    return widened(mod)
+
+
+def _imported(model: Any, inputs: Inputs, input_shapes: Shapes | None) -> tvm.IRModule:
     if isinstance(model, (str, Path)):
         path = Path(model)
         if not path.exists():

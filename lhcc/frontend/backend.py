@@ -6,6 +6,7 @@ compiles at its first call, and again when an input that decides a shape changes
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from onnx import numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
 import lhcc
-from lhcc.errors import InputError
+from lhcc.errors import InputError, UnsupportedOperator
 from lhcc.frontend.checks import InputValueNeeded
+from lhcc.frontend.half import Widened
 
 
 class LhccRep(BackendRep):
@@ -53,8 +55,12 @@ class LhccRep(BackendRep):
                 model = _with_constants(self.model, {name: values[name] for name in self.constants})
                 inputs = {name: value for name, value in values.items() if name not in self.constants}
                 try:
-                    executable = lhcc.compile(model, inputs=inputs)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("error", Widened)
+                        executable = lhcc.compile(model, inputs=inputs)
                     break
+                except Widened as warning:  # a backend's results are of the type that the model declares
+                    raise UnsupportedOperator(str(warning), "convert the model to float32") from None
                 except InputValueNeeded as needed:
                     if set(needed.inputs) <= set(self.constants):
                         raise

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import torch
 import tvm
 from torch.utils import _pytree as pytree
@@ -74,7 +75,8 @@ def _arguments(model: Any, inputs: Any, input_shapes: Any) -> tuple[tuple[Any, .
     strange = [name for name in input_shapes if name not in known]
     if strange:
         raise InputError(f"forward has no argument '{strange[0]}'", f"its arguments are: {', '.join(known)}")
-    return (), {name: torch.zeros(tuple(shape)) for name, shape in input_shapes.items()}
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return (), {name: torch.zeros(tuple(shape), dtype=dtype) for name, shape in input_shapes.items()}
 
 
 @contextmanager
@@ -167,6 +169,9 @@ def _body(program: Any, importer: Any, known: dict[Any, Any]) -> list[Any]:
             layer = importer.block_builder.layer = layer_name(node)
             if _foldable(node, known):
                 known[node] = _evaluated(node, known)
+            elif _is_empty(node.meta.get("val")):
+                empty = node.meta["val"]
+                known[node] = torch.zeros(tuple(empty.shape), dtype=empty.dtype)  # nothing to compute
             elif all(source in known or source in importer.env for source in node.all_input_nodes):
                 for source in node.all_input_nodes:
                     if source not in importer.env:
@@ -212,12 +217,19 @@ def _constant(value: Any) -> Any:
         return type(value)(_constant(item) for item in value)
     if not isinstance(value, torch.Tensor):
         return value
-    return constant(value.detach().cpu().contiguous().numpy())
+    value = value.detach().cpu().contiguous()
+    if value.dtype == torch.bfloat16:  # NumPy has none of its own
+        return constant(value.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+    return constant(value.numpy())
 
 
 def _foldable(node: Any, known: Mapping[Any, Any]) -> bool:
     tags = getattr(node.target, "tags", ())
     return torch.Tag.nondeterministic_seeded not in tags and all(source in known for source in node.all_input_nodes)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.numel() == 0
 
 
 def _evaluated(node: Any, known: Mapping[Any, Any]) -> Any:
@@ -240,6 +252,8 @@ def _converted(node: Any, importer: Any, unsupported: Unsupported) -> Any:
         return picked if isinstance(picked, relax.Var) else importer.block_builder.emit(picked)
     if not _has_converter(node, importer):
         return unsupported.note(name, layer)
+    if name != "cat.default" and any(_is_empty(source.meta.get("val")) for source in node.all_input_nodes):
+        return unsupported.note(name, layer, "an operand has no elements")
     try:
         if name in CONVERTERS:
             value = CONVERTERS[name](node, importer)

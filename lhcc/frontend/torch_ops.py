@@ -122,6 +122,13 @@ def extremum(node: Any, importer: Any) -> Any:
     return op(data, axis=list(axes) or None, keepdims=keep)
 
 
+@converter("cat.default")
+def concat(node: Any, importer: Any) -> Any:
+    parts, axis = arguments(node, importer)
+    parts = [part for part in parts if 0 not in layers.shape_of(part)]  # PyTorch lets empty ones of any rank be there
+    return parts[0] if len(parts) == 1 else relax.op.concat(parts, axis=axis)
+
+
 @converter("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
 def upsample_nearest(node: Any, importer: Any) -> Any:
     data, sizes, factors = arguments(node, importer)

@@ -82,6 +82,7 @@ class Rewriter:
         self.original: Expr = None  # of the binding that is visited: its value and variable as they were
         self.variable: Var = None
         self.positions: dict[Var, int] = {}
+        self.params = list(mod["main"].params)  # a pass may replace them, before it runs
 
     # ---- what a pass may ask
     def value(self, expr: Expr) -> Expr:
@@ -135,7 +136,7 @@ class Rewriter:
         output = self._resolve_tuple(output)
         if finish is not None:
             output = finish(output)
-        return _assemble(self.mod, main, self.bindings, output)
+        return _assemble(self.mod, self.params, self.bindings, output)
 
     def _resolve_tuple(self, output: Expr) -> Expr:
         value = self.value(output)
@@ -182,7 +183,7 @@ def _count_uses(main: relax.Function) -> dict[Var, int]:
     return counts
 
 
-def _assemble(mod: tvm.IRModule, main: relax.Function, bindings: Sequence[Any], output: Expr) -> tvm.IRModule:
+def _assemble(mod: tvm.IRModule, params: Sequence[Var], bindings: Sequence[Any], output: Expr) -> tvm.IRModule:
     """A module with the live ones of `bindings` as `main`; other functions are kept."""
     live: list[Any] = []
     needed = set(_operands(output))
@@ -196,7 +197,8 @@ def _assemble(mod: tvm.IRModule, main: relax.Function, bindings: Sequence[Any], 
     result = relax.Var("output", output.ty)
     exported = [*live, relax.VarBinding(result, output)]
     body = builder.normalize(relax.SeqExpr([relax.DataflowBlock(exported)], result))
-    function = relax.Function(main.params, body, output.ty, attrs=main.attrs).with_attr("global_symbol", "main")
+    attrs = mod["main"].attrs
+    function = relax.Function(params, body, output.ty, attrs=attrs).with_attr("global_symbol", "main")
     functions = {gv: func for gv, func in mod.functions.items() if gv.name_hint != "main"}
     return tvm.IRModule({relax.GlobalVar("main"): function, **functions})
 

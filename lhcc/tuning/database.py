@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcc import __version__
-from lhcc.errors import LhccError
+from lhcc.errors import LhccError, LhccWarning
 
 FORMAT = 1
 TRUSTED_GAIN = 0.97  # of the untuned time: what a short measurement must show before it is believed
@@ -26,7 +26,7 @@ class DatabaseError(LhccError):
     """A tuning database that cannot be read or written."""
 
 
-class DamagedLine(UserWarning):
+class DamagedLine(LhccWarning):
     """A line of a database is left out."""
 
 

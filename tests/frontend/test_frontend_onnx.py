@@ -169,3 +169,15 @@ def test_nan_weights_are_warned_of_by_name() -> None:
     weights = {**WEIGHTS, "w": np.full((4, 3, 3, 3), np.nan, np.float32)}
     with pytest.warns(UserWarning, match="weight 'w' contains NaN"):
         import_model(model([CONV], [1, 3, 5, 5], weights, outputs=("c",)))
+
+
+def test_sums_and_maxima_of_many_operands_go_two_by_two() -> None:
+    nodes = [
+        helper.make_node("Max", ["x", "zero"], ["m"], name="relu"),
+        helper.make_node("Sum", ["m", "x", "m"], ["s"], name="residual"),
+        helper.make_node("Mean", ["s", "x"], ["y"], name="mean"),
+    ]
+    module = import_model(model(nodes, [2, 3], {"zero": np.zeros((), np.float32)}))
+    assert bindings(module) == [
+        ("relu", "maximum"), ("residual", "add"), ("residual", "add"), ("mean", "add"), ("mean", "divide"),
+    ]  # fmt: skip

@@ -162,3 +162,25 @@ def test_nan_weights_are_warned_of_by_name() -> None:
 def test_other_objects_are_refused() -> None:
     with pytest.raises(ModelError, match="a model of type list cannot be imported"):
         import_model([1, 2])
+
+
+class Sliced(torch.nn.Module):  # type: ignore[name-defined]
+    """An empty slice, as networks of variable width have them; with `conv`, something reads it that cannot."""
+
+    def __init__(self, conv: bool) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = torch.nn.Conv2d(0, 4, 1) if conv else None
+
+    def forward(self, x: Any) -> Any:
+        y = self.stem(x)
+        empty = y[:, 4:]
+        return torch.cat([empty, y], 1) if self.conv is None else self.conv(empty)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_tensors_without_elements() -> None:
+    x = torch.rand(1, 3, 5, 5)
+    assert bindings(import_model(Sliced(conv=False), x)) == [("stem", "nn.conv2d"), ("stem", "add")]
+    with pytest.raises(UnsupportedOperator, match=r"convolution.*'conv': an operand has no elements"):
+        import_model(Sliced(conv=True), x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,14 @@ def _clip_to_values(node: Node, low: Any, high: Any) -> Any:
     if low is not None:
         data = relax.op.maximum(data, layers.expr(low))
     return data if high is None else relax.op.minimum(data, layers.expr(high))
+
+
+@converter("Max", "Min", "Sum", "Mean")
+def pairwise(node: Node) -> Any:
+    """Of any number of operands, two by two: so the passes see the residuals and bounds that are written this way."""
+    op = {"Max": relax.op.maximum, "Min": relax.op.minimum}.get(node.op, relax.op.add)
+    out = functools.reduce(op, (node.expr(i) for i in range(len(node.inputs))))
+    return relax.op.divide(out, scalar(node, len(node.inputs))) if node.op == "Mean" else out
 
 
 @converter("PRelu")

@@ -21,13 +21,7 @@ def extremum(node: Node) -> Any:
     op, keep = {"ReduceMax": relax.op.max, "ReduceMin": relax.op.min}[node.op], bool(node.attr("keepdims", 1))
     if node.dtype() == "bool":
         return relax.op.astype(op(relax.op.astype(node.expr(0), "int8"), over, keep), "bool")
-    out = op(node.expr(0), over, keep)
-    if not node.dtype().startswith("float"):
-        return out
-    # TVM starts from the largest finite number, so where everything is infinite that is what it would return.
-    worst = relax.const(-np.inf if node.op == "ReduceMax" else np.inf, node.dtype())
-    better = relax.op.astype(relax.op.not_equal(node.expr(0), worst), "int8")
-    return relax.op.where(relax.op.astype(relax.op.max(better, over, keep), "bool"), out, worst)
+    return op(node.expr(0), over, keep)
 
 
 @converter("Einsum")
