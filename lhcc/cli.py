@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     """Shows the warnings that are for users of lhcc, not those of libraries to their programmers."""
     if issubclass(category, LhccWarning):
         print(f"warning: {message}", file=sys.stderr)

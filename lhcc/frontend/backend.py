@@ -48,7 +48,7 @@ class LhccRep(BackendRep):
 
     def _executable(self, values: dict[str, Any]) -> Any:
         if not self.constants:  # nothing about an input without elements is unknown
-            self.constants = tuple(name for name in self.names if np.size(values[name]) == 0)
+            self.constants = tuple(name for name in self.names if getattr(values[name], "size", None) == 0)
         key = self._key(values)
         if self._compiled is None or self._compiled[0] != key:
             while True:

@@ -12,7 +12,8 @@ from lhcc.errors import InputError, LhccWarning, UnsupportedOperator
 
 # The element types that a model may have; half.py widens two of them.
 HALVES = {"float16", "bfloat16"}
-DTYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"} | HALVES
+INTEGERS = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+DTYPES = {*INTEGERS, "float32", "float64", *HALVES}
 
 
 class InputValueNeeded(UnsupportedOperator):
@@ -78,7 +79,8 @@ def check_dtype(value: Any) -> None:
 
 def warn_about_nan(tensor: str, found: bool) -> None:
     if found:
-        warnings.warn(f"weight '{tensor}' contains NaN: so will the outputs that depend on it", LhccWarning, stacklevel=2)
+        text = f"weight '{tensor}' contains NaN: so will the outputs that depend on it"
+        warnings.warn(text, LhccWarning, stacklevel=2)
 
 
 def first_line(error: BaseException) -> str:

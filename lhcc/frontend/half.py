@@ -83,8 +83,10 @@ def _wide(expr: Any) -> Any:
 
 def _attributes(attrs: Any) -> Any:
     """The attributes with every half type replaced."""
-    kind = None if attrs is None else type(attrs).__tvm_ffi_type_info__
-    fields = {} if kind is None else {field.name: getattr(attrs, field.name) for field in kind.fields}
+    if attrs is None:
+        return None
+    kind = type(attrs).__tvm_ffi_type_info__
+    fields = {field.name: getattr(attrs, field.name) for field in kind.fields}
     if not any(str(value) in HALVES for value in fields.values()):
         return attrs
     wide = {name: WIDE if str(value) in HALVES else value for name, value in fields.items()}

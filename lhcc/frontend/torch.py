@@ -252,8 +252,6 @@ def _converted(node: Any, importer: Any, unsupported: Unsupported) -> Any:
         return picked if isinstance(picked, relax.Var) else importer.block_builder.emit(picked)
     if not _has_converter(node, importer):
         return unsupported.note(name, layer)
-    if name != "cat.default" and any(_is_empty(source.meta.get("val")) for source in node.all_input_nodes):
-        return unsupported.note(name, layer, "an operand has no elements")
     try:
         if name in CONVERTERS:
             value = CONVERTERS[name](node, importer)

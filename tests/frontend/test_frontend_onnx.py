@@ -181,3 +181,9 @@ def test_sums_and_maxima_of_many_operands_go_two_by_two() -> None:
     assert bindings(module) == [
         ("relu", "maximum"), ("residual", "add"), ("residual", "add"), ("mean", "add"), ("mean", "divide"),
     ]  # fmt: skip
+
+
+def test_a_shape_that_an_operator_asks_for_on_its_own_is_no_obstacle() -> None:
+    """TVM's converter of GatherND reads the shape of its data, which is known."""
+    nodes = [helper.make_node("GatherND", ["x", "at"], ["y"])]
+    assert shape_of_result(import_model(model(nodes, [2, 3], {"at": np.array([[0, 1], [1, 2]])}))) == [2]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lhcc
 
-REFERENCES = {"ReduceMax": np.max, "ReduceMin": np.min, "ArgMax": np.argmax, "ArgMin": np.argmin}
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "ReduceMax": np.max, "ReduceMin": np.min, "ArgMax": np.argmax, "ArgMin": np.argmin,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "int64"])
@@ -20,7 +25,8 @@ def test_extrema(dtype: str, keep: int) -> None:
     lowest, greatest = (-np.inf, np.inf) if x.dtype.kind == "f" else (limits.min, limits.max)
     x[0, 0], x[1, :, 2], x[:, 1, 3:, 2] = lowest, greatest, lowest
     x[1, 1, 0] = limits.min
-    nodes, expected = [], []
+    nodes: list[Any] = []
+    expected: list[Any] = []
     for op, reference in REFERENCES.items():
         for axes in [(1,), (-1,), (2, 3), (0, 2), None]:
             if op.startswith("Arg"):
