@@ -57,7 +57,15 @@ def inspect(options: argparse.Namespace) -> None:
         _show(options, footprint.of_program(artifact.read(options.model, for_any_machine=True)[0]))
         return
     import_tvm()
-    _show(options, lhcc.inspect(options.model, input_shapes=_shapes(options)))
+    report = lhcc.inspect(options.model, input_shapes=_shapes(options))
+    if not options.target:
+        _show(options, report)
+        return
+    from lhcc.runtime import footprint
+
+    compiled = lhcc.compile(options.model, options.target, input_shapes=_shapes(options))
+    memory = footprint.of_program(compiled.program)
+    _print(options, {**report.json(), "memory": memory.json()}, f"{report}\n\n{memory}")
 
 
 def compile_(options: argparse.Namespace) -> None:

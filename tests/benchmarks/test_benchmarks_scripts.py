@@ -11,7 +11,17 @@ import pytest
 
 from benchmarks.results import ROOT
 
-SCRIPTS = ["cpu_dense", "cpu_lhc", "cpu_layers", "cpu_int8", "density_curve", "compile_time", "compare", "models"]
+SCRIPTS = [
+    "cpu_dense",
+    "cpu_lhc",
+    "cpu_layers",
+    "cpu_int8",
+    "density_curve",
+    "compile_time",
+    "compare",
+    "models",
+    "edge_instructions",
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

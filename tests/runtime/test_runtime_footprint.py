@@ -113,3 +113,6 @@ def test_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert total["ram"] <= 256 << 10 and total["flash"] <= 1 << 20
     assert main(["inspect", str(out)]) == 0
     assert "arena in use" in capsys.readouterr().out
+    assert main(["inspect", digits, "--target", "x86-64-v3", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["layers"][0]["weight_shape"] and both["memory"]["total"]["arena"] == total["arena"]
