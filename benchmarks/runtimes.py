@@ -207,8 +207,8 @@ def load_lhcc_int8(model: Path, threads: int, options: Options) -> Loaded:
 
 
 def load_lhcc_qdq(model: Path, threads: int, options: Options) -> Loaded:
-    """Compiles the very QDQ file that ONNX Runtime runs."""
-    return load_lhcc(qdq_file(model), threads, options)
+    """Compiles the very QDQ file that ONNX Runtime runs, to integers."""
+    return load_lhcc(qdq_file(model), threads, {"precision": "int8", **options})
 
 
 def _load_executable(executable: Any, model: Path) -> Loaded:
