@@ -203,6 +203,8 @@ class _Quantiser:
         """x on the grid: by shifts alone where all scales are powers of two, else by a fixed-point multiplier."""
         kind = self.builder.types[x]
         ratio = np.asarray(kind.scale, dtype=np.float64) / grid.scale
+        if np.all(ratio == 1) and kind.low.min() >= grid.low and kind.high.max() <= grid.high and kind.scale.ndim == 0:
+            return x
         mantissa, exponent = np.frexp(ratio)
         name = self._free_name(name)
         if np.all(mantissa == 0.5):

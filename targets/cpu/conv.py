@@ -88,13 +88,15 @@ class ConvKernel:
     def _unit(self, unit: Expr) -> Stmt:
         """One register tile of one block of outputs: find its tables, then run the code of its shape."""
         spec = self.spec
-        out, place, outer, inner, row = (var(n) for n in ("out", "place", "outer", "inner", "row"))
-        count, by_block = self.at(integer(4)), T.NE(self.at(integer(5)), integer(0))
+        out, place, first, rest, row = (var(n) for n in ("out", "place", "first", "rest", "row"))
+        blocks, group, places = self.at(integer(0)), self.at(integer(4)), self.at(integer(5))
+        size = var("size")  # the last group may be smaller
         split = [
-            T.Bind(outer, T.truncdiv(unit, count)),
-            T.Bind(inner, T.truncmod(unit, count)),
-            T.Bind(out, T.Select(by_block, inner, outer)),
-            T.Bind(place, T.Select(by_block, outer, inner)),
+            T.Bind(first, T.truncdiv(unit, group * blocks) * group),
+            T.Bind(rest, unit - first * blocks),
+            T.Bind(size, T.Min(group, places - first)),
+            T.Bind(out, T.truncdiv(rest, size)),
+            T.Bind(place, first + rest - out * size),
         ]
         self.out, tile, image = out, place, integer(0)
         if spec.batch > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
 from lhcc.targets.cpu.cost import LARGE, shared
 from lhcc.targets.cpu.int_storage import BLOCK
-from lhcc.targets.cpu.int_sums import Sums, prove, words_of
+from lhcc.targets.cpu.int_sums import Sums, holds, prove, words_of
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.tiling import Axes, Divisions, divisions
 
+# Bytes a cycle from the second-level cache, and from beyond: of many short rows, and of one long one.
+SCATTERED, STREAMED = (16.0, 6.0), (16.0, 8.0)
 Floats = NDArray[np.float64]
 
 ENTRY, STORE, TILE, RUN = LARGE.entry, LARGE.store, LARGE.tile, LARGE.run  # of the processor that this was fitted on
@@ -30,21 +33,20 @@ class SumChoice:
     vectors: int
     height: int
     width: int
-    tile_outer: bool
+    group: int  # register tiles that go through all outputs together
     threads: int
     cycles: float
 
     def __str__(self) -> str:
-        order = "tiles" if self.tile_outer else "outputs"
         size = f"{self.height}x{self.width} px x {self.encoded.lanes} lanes, depth {self.encoded.depth} words"
-        return f"{self.sums}: {size}, {order} outer: {self.cycles / 1e3:,.0f} kcycles"
+        return f"{self.sums}: {size}, {self.group} tiles at a time: {self.cycles / 1e3:,.0f} kcycles"
 
 
-def forms_of(machine: Machine, storage: str) -> list[Sums]:
+def forms_of(machine: Machine, storage: str, weight: NDArray[np.int64]) -> list[Sums]:
     """The ways in which the machine sums products of a map stored so."""
     if storage == "bytes":
         return [Sums("dot")] if machine.dot else [Sums("bytes", 2), Sums("bytes", 1)]
-    return [Sums(storage)]
+    return [Sums(storage, slim=storage == "halves" and holds(weight, "bytes"))]
 
 
 def choose(
@@ -72,17 +74,39 @@ def choose(
                 encoded = prove(encoded, sums, highest)
                 divided = divisions(axes, pixels(machine, sums, vectors))
                 work = cycles(divided, encoded, sums, machine, vectors)
-                orders = {
-                    False: sweep(source_bytes, 0 * divided.tiles + encoded.out_blocks, machine),
-                    True: sweep(encoded.values.nbytes, divided.tiles, machine),
-                }
-                for outer, memory in orders.items():
-                    for count in sorted({1, threads}):
-                        total = shared((work + memory) * images, count)
-                        best = int(total.argmin())
-                        size = int(divided.heights[best]), int(divided.widths[best])
-                        found.append(SumChoice(sums, encoded, vectors, *size, outer, count, float(total[best])))
+                weight_bytes = encoded.values.nbytes // (2 if sums.slim else 1)
+                groups, memory = grouped(divided.tiles, source_bytes, weight_bytes, encoded.out_blocks, machine)
+                for count in sorted({1, threads}):
+                    total = shared((work + memory) * images, count)
+                    best = int(total.argmin())
+                    size = int(divided.heights[best]), int(divided.widths[best])
+                    found.append(SumChoice(sums, encoded, vectors, *size, int(groups[best]), count, float(total[best])))
     return min(found, key=lambda choice: choice.cycles)
+
+
+def grouped(
+    tiles_of: NDArray[np.int64], source_bytes: int, weight_bytes: int, blocks: int, machine: Machine
+) -> tuple[NDArray[np.int64], Floats]:
+    """Per division how many register tiles go through all outputs together, and the cycles of moving what is read.
+
+    Many tiles at a time read the weights seldom, but their part of the input for every block of outputs again.
+    """
+    candidates = [np.ones_like(tiles_of), tiles_of]
+    for cache in (machine.l1, machine.l2):  # as many tiles as half of the cache holds the input of
+        fits = cache // 2 * tiles_of // max(1, source_bytes)
+        candidates.append(np.clip(fits, 1, tiles_of))
+    groups = np.stack(candidates)
+    turns = -(-tiles_of // groups)
+    part = source_bytes * groups / tiles_of
+    moved = turns * blocks * _brought(part, machine, SCATTERED)
+    moved = moved + turns * _brought(np.float64(weight_bytes), machine, STREAMED)
+    best = moved.argmin(axis=0), np.arange(len(tiles_of))
+    return groups[best], moved[best]
+
+
+def _brought(size: Any, machine: Machine, rates: tuple[float, float]) -> Any:
+    """Cycles of bringing `size` bytes from the cache that holds them; nothing for those of the first level."""
+    return np.where(size <= machine.l1 * 3 / 4, 0.0, np.where(size <= machine.l2, size / rates[0], size / rates[1]))
 
 
 def _widths(machine: Machine, outputs: int) -> list[int]:
@@ -117,9 +141,3 @@ def cycles(divided: Divisions, encoded: Tiles, sums: Sums, machine: Machine, vec
     per_tile += encoded.out_blocks * (divided.pixels * vectors * 2 * STORE + divided.runs * RUN + TILE)
     total: Floats = (divided.many * per_tile).sum(axis=1) * (1 + 0.002 * divided.shapes + 0.002 * divided.heights)
     return total
-
-
-def sweep(swept: int, times: NDArray[np.int64], machine: Machine) -> Floats:
-    """Cycles of reading `swept` bytes `times` over, beyond what the innermost loop hides."""
-    rate = LARGE.near if swept <= machine.l2 else LARGE.far
-    return np.asarray(times * np.float64(0.0 if swept <= LARGE.weights * machine.l1 else swept * rate))

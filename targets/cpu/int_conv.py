@@ -31,6 +31,7 @@ class IntForm:
     target: str
     residual: str
     steps: tuple[str, ...]
+    residual_steps: tuple[str, ...]
     sums: Sums
 
 
@@ -45,6 +46,9 @@ class IntConvKernel(ConvKernel):
         self.x, see_x = flat(self.source, "x", "int32" if self.by_words else ELEMENTS[form.source])
         self.y, see_y = flat(self.target, "y", ELEMENTS[form.target])
         self.views = [see_x, see_y]
+        if form.sums.slim:
+            self.slim_weights, see_weights = flat(self.weights, "slim_weights", "int8")
+            self.views.append(see_weights)
         if spec.residual:
             self.r, see_r = flat(self.residual, "r", ELEMENTS[form.residual])
             self.views.append(see_r)
@@ -89,11 +93,10 @@ class IntConvKernel(ConvKernel):
             for v in range(spec.vectors):
                 value = var(f"w{first + word}_{v}", f"int32x{spec.lanes}")
                 at = weight + integer((word * spec.vectors + v) * spec.lanes)
-                code.append(T.Bind(value, get(self.weights, at, spec.lanes)))
+                code.append(T.Bind(value, self._weights(at)))
                 row.append(value)
             weights.append(row)
-            if spec.prefetch:
-                code.append(T.Evaluate(self._prefetch(weight + integer(word * spec.block + spec.prefetch))))
+            code += self._ask_ahead(weight + integer(word * spec.block))
         row_step, column_step = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel
         for y, x in pixels:
             inputs = []
@@ -106,6 +109,20 @@ class IntConvKernel(ConvKernel):
                 into = sums[y * shape.width + x][v][(first // chunk) % shape.splits]
                 code.append(put(into, self._step(get(into), inputs, [row[v] for row in weights])))
         return code
+
+    def _weights(self, at: Expr) -> Expr:
+        lanes = self.spec.lanes
+        if not self.form.sums.slim:
+            return get(self.weights, at, lanes)
+        halves = T.Cast(f"int16x{2 * lanes}", get(self.slim_weights, at * integer(2), 2 * lanes))
+        return T.reinterpret(f"int32x{lanes}", halves)
+
+    def _ask_ahead(self, at: Expr) -> list[Stmt]:
+        spec = self.spec
+        if not spec.prefetch:
+            return []
+        where = T.truncdiv(at, integer(2)) if self.form.sums.slim else at
+        return [T.Evaluate(self._prefetch(where + integer(spec.prefetch)))]
 
     def _step(self, total: Expr, inputs: list[Expr], weights: list[Expr]) -> Expr:
         """`total` plus all products of the words of a chunk."""
@@ -133,8 +150,11 @@ class IntConvKernel(ConvKernel):
     def store(self, value: Expr, position: Expr, lanes: int, vector: int) -> Stmt:
         spec = self.spec
         channel = self.out * integer(spec.block) + integer(vector * spec.lanes)
-        other = wide(get(self.r, position, lanes), lanes) if spec.residual else None
         padded = self.at(integer(0)) * integer(spec.block)
+        other = None
+        if spec.residual:
+            other = wide(get(self.r, position, lanes), lanes)
+            other = apply(other, self.form.residual_steps, lanes, self.table, channel, padded, None)
         result = apply(value, self.form.steps, lanes, self.table, channel, padded, other)
         if self.form.target != "words":
             result = T.Cast(f"{ELEMENTS[self.form.target]}x{lanes}", result)

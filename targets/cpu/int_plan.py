@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ def plan_sum(
     window: Window, source: Map, target: Map, highest: int, residual: bool, machine: Machine, options: Options
 ) -> tuple[Plan, SumChoice]:
     """The tables of a kernel that reads `source` as it is stored; `highest` is the greatest input."""
-    forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage)
+    forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage, window.weight)
     dense = window.combine == "max" or options.encoding == "dense"
     view = source.view(words=not window.lanewise)
     image_bytes = 4 * source.pixels * source.blocks * source.words
@@ -151,8 +151,8 @@ def plan_sum(
         lanewise=window.lanewise,
         residual="before" if residual else "",
         threads=choice.threads,
-        tile_outer=choice.tile_outer,
+        group=choice.group,
         accumulators=16 if choice.sums.kind == "dot" else 1,
         combine=window.combine,
     )
-    return plan, choice
+    return replace(plan, weights=choice.sums.stored(plan.weights)), choice

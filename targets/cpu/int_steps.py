@@ -1,8 +1,9 @@
 """What follows an integer sum before it is stored: clips, requantisations and additions, exactly as the program says.
 
 Steps are text, so that they can be part of a kernel's specification: "clip 0 255", "clip 0 -" (no upper bound),
-"shift 5" (halves round up), "requant 2 1" (multiplier and shift of each channel from table 2; 1: in 64 bits), "add 0 3"
-(the sum << 0 plus the other operand << 3).
+"shift 5" (halves round up), "requant 2 1" (multiplier and shift of each channel from table 2; 1: in 64 bits), "scale 2"
+(the same with multiplier / 2^shift as float32 in table 2, computed in float64 where that is exact: processors have no
+fast product of 64-bit integers), "add 0 3" (the sum << 0 plus the other operand << 3).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from tvm import tirx as T
 from lhcc.integer import Clip, Requantise, TensorType
 from lhcc.integer.core import Ints
 from lhcc.ir.tir import Expr, get, integer
-from lhcc.ir.vector import const
+from lhcc.ir.vector import const, typed
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
+FLOAT_EXACT = 1 << 53  # below this every integer is a float64
 
 
 def fits(low: Any, high: Any) -> bool:
@@ -36,10 +38,14 @@ class StepWriter:
         self.steps: list[str] = []
         self.tables: list[np.ndarray] = []
 
-    def clip(self, step: Clip) -> None:
-        self.steps.append(clip_step(step.low, step.high))
+    def write(self, step: Clip | Requantise, x: TensorType) -> None:
+        """One more step, for `x`."""
+        if isinstance(step, Clip):
+            self.steps.append(clip_step(step.low, step.high))
+        else:
+            self._requantise(step, x)
 
-    def requantise(self, step: Requantise, x: TensorType) -> None:
+    def _requantise(self, step: Requantise, x: TensorType) -> None:
         shift, multiplier = (np.broadcast_to(np.asarray(v), (self.channels,)) for v in (step.shift, step.multiplier))
         if (shift == shift[0]).all() and (multiplier == 1).all() and shift[0] >= 0:
             if shift[0]:
@@ -49,9 +55,15 @@ class StepWriter:
             half = np.array([1 << int(s) - 1 if s > 0 else 0 for s in shift], object)
             low, high = x.low.astype(object) * gain, x.high.astype(object) * gain + half
             wide = not fits(min(low), max(high)) or int(shift.max()) > 31
-            self.steps.append(f"requant {len(self.tables)} {int(wide)}")
             pad = (0, self.padded - self.channels)
-            self.tables += [np.pad(multiplier, pad, constant_values=1), np.pad(shift, pad)]
+            factor = np.ldexp(multiplier.astype(np.float32), -shift)
+            exact = np.ldexp(factor.astype(np.float64), shift) == multiplier
+            if wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
+                self.steps.append(f"scale {len(self.tables)}")
+                self.tables.append(np.pad(factor, pad).view(np.int32))
+            else:
+                self.steps.append(f"requant {len(self.tables)} {int(wide)}")
+                self.tables += [np.pad(multiplier, pad, constant_values=1), np.pad(shift, pad)]
         if step.low is not None or step.high is not None:
             self.steps.append(clip_step(step.low, step.high))
 
@@ -75,6 +87,12 @@ def apply(
         elif name == "add":
             left, right = map(int, words)
             value = (value << const(left, lanes, "int32")) + (other << const(right, lanes, "int32"))
+        elif name == "scale":
+            factor = T.reinterpret(
+                typed("float32", lanes), get(table, integer(int(words[0])) * padded + channel, lanes)
+            )
+            real = T.Cast(typed("float64", lanes), value) * T.Cast(typed("float64", lanes), factor)
+            value = T.Cast(typed("int32", lanes), T.floor(real + const(0.5, lanes, "float64")))
         else:
             number, wide = map(int, words)
             multiplier = get(table, integer(number) * padded + channel, lanes)
@@ -84,14 +102,14 @@ def apply(
 
 
 def _requantise(value: Expr, multiplier: Expr, shift: Expr, lanes: int, dtype: str) -> Expr:
-    kind = dtype if lanes == 1 else f"{dtype}x{lanes}"
+    kind = typed(dtype, lanes)
     zero, one = const(0, lanes, dtype), const(1, lanes, dtype)
     wide = T.Cast(kind, value) * T.Cast(kind, multiplier)
     shift = T.Cast(kind, shift)
     right, left = T.Max(shift, zero), T.Max(zero - shift, zero)
     half = (one << right) >> one  # 0 where nothing is shifted out
     shifted = ((wide << left) + half) >> right
-    return T.Cast("int32" if lanes == 1 else f"int32x{lanes}", shifted)
+    return T.Cast(typed("int32", lanes), shifted)
 
 
 def narrow(values: Ints) -> np.ndarray:

@@ -16,6 +16,7 @@ from the interval of the input; a weight tile for which it does not hold is spli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +30,12 @@ NARROWEST = {"bytes": np.int8, "halves": np.int16, "words": np.int32}
 
 @dataclass(frozen=True)
 class Sums:
-    """`chunk`: the words after which 16-bit sums are added to those of 32 bits."""
+    """`chunk`: the words after which 16-bit sums are added to those of 32 bits.  `slim`: weights of halves are stored
+    as bytes and widened when they are loaded: bringing weights near is what dense layers wait for."""
 
     kind: str
     chunk: int = 1
+    slim: bool = False
 
     @property
     def storage(self) -> str:
@@ -40,6 +43,10 @@ class Sums:
 
     def __str__(self) -> str:
         return f"{self.kind} by {self.chunk}" if self.kind == "bytes" else self.kind
+
+    def stored(self, words: NDArray[Any]) -> NDArray[Any]:
+        """The weights as the kernel reads them."""
+        return words.view(np.int16).astype(np.int8).view(np.int32) if self.slim else words
 
 
 def words_of(weight: NDArray[np.int64], storage: str) -> NDArray[np.int32]:

@@ -149,33 +149,50 @@ class _Lowering:
             self._gather(step)
 
     # ---- sums and what they take in
-    def _tail(self, step: Instruction) -> tuple[StepWriter, Instruction, str | None]:
-        """The steps after a sum, the last instruction taken in, and what is added."""
+    def _tail(self, step: Instruction) -> tuple[StepWriter, Instruction, str | None, tuple[str, ...]]:
+        """The steps after a sum, the last instruction taken in, what is added, and the steps of that."""
         program = self.program
         writer = StepWriter(program.types[step.name].channels, BLOCK)
         last, other = step, None
+        first_steps: tuple[str, ...] = ()
         while last.name not in program.outputs and len(program.users[last.name]) == 1:
             (user,) = program.users[last.name]
-            if isinstance(user, Clip):
-                writer.clip(user)
-            elif isinstance(user, Requantise):
-                writer.requantise(user, program.types[last.name])
+            if isinstance(user, (Clip, Requantise)):
+                writer.write(user, program.types[last.name])
             elif isinstance(user, Add) and other is None and user.inputs[0] != user.inputs[1]:
                 first = user.inputs[0] == last.name
-                partner = user.inputs[1] if first else user.inputs[0]
-                if partner not in self.values:
+                found = self._partner(user.inputs[1] if first else user.inputs[0])
+                if found is None:
                     break
-                mine, theirs = user.shifts if first else user.shifts[::-1]
-                writer.steps.append(f"add {mine} {theirs}")
-                other = partner
+                other, chain = found
+                # what the other operand goes through before the addition shares the tables of the sum's own steps
+                mine, writer.steps = writer.steps, []
+                for link in chain:
+                    writer.write(link, program.types[link.inputs[0]])
+                    self.done.add(link.name)
+                first_steps, writer.steps = tuple(writer.steps), mine
+                left, right = user.shifts if first else user.shifts[::-1]
+                writer.steps.append(f"add {left} {right}")
             else:
                 break
             last = user
             self.done.add(user.name)
-        return writer, last, other
+        return writer, last, other, first_steps
+
+    def _partner(self, name: str) -> tuple[str, list[Clip | Requantise]] | None:
+        """A map that is there, and the steps from it to `name` that nobody else needs; None if it is not there yet."""
+        chain: list[Clip | Requantise] = []
+        while name not in self.values:
+            step = self.program[name]
+            alone = len(self.program.users[name]) == 1 and name not in self.program.outputs
+            if not isinstance(step, (Clip, Requantise)) or not alone:
+                return None
+            chain.insert(0, step)
+            name = step.inputs[0]
+        return name, chain
 
     def _sum(self, step: Summing) -> None:
-        writer, last, other = self._tail(step)
+        writer, last, other, first_steps = self._tail(step)
         source, target, x = self.maps[step.inputs[0]], self.maps[last.name], self.program.types[step.inputs[0]]
         window = Window.of(step, x.shape, self.program.types[step.name].shape)
         operand, storage = self.values[step.inputs[0]], storage_for(window, source, self.machine)
@@ -185,7 +202,7 @@ class _Lowering:
             window, source, target, int(x.high.max()), other is not None, self.machine, self.options
         )
         added = self.maps[other].storage if other is not None else ""
-        form = IntForm(source.storage, target.storage, added, tuple(writer.steps), choice.sums)
+        form = IntForm(source.storage, target.storage, added, tuple(writer.steps), first_steps, choice.sums)
         padded = int(plan.table[0]) * plan.spec.block
         bias = np.pad(window.bias, (0, padded - len(window.bias)))
         constants = [] if window.combine == "max" else [_at_least_one(plan.weights), bias]
@@ -221,11 +238,9 @@ class _Lowering:
         if isinstance(step, Add):
             writer.steps.append(f"add {step.shifts[0]} {step.shifts[1]}")
             other = step.inputs[1]
-        elif isinstance(step, Clip):
-            writer.clip(step)
         else:
-            assert isinstance(step, Requantise)
-            writer.requantise(step, self.program.types[step.inputs[0]])
+            assert isinstance(step, (Clip, Requantise))
+            writer.write(step, self.program.types[step.inputs[0]])
         source, target = self.maps[step.inputs[0]], self.maps[step.name]
         added = self.maps[other] if other is not None else None
         names = tuple(writer.steps)

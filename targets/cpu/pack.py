@@ -308,7 +308,7 @@ class Problem:
             activation=layer.activation,
             residual=layer.residual,
             threads=choice.threads,
-            tile_outer=choice.tile_outer,
+            group=int(choice.tile_outer),
             accumulators=min(choice.chains, self.machine.accumulators(choice.vectors)),
             padded_output=layer.target == "blocked",
             combine="max" if layer.weight is None else "multiply",

@@ -21,8 +21,8 @@ TILE_FIELDS = 4  # input position, output position, shape, first run of its clas
 # narrower vectors the caches' own prefetching keeps up, and asking takes the slots of loads (3 to 15 % slower on Zen 3)
 STREAMED = 1 << 17
 PREFETCH = 256  # elements ahead
-# output blocks, position of the entries, elements between output blocks, position of the starts, units of the inner
-# loop, whether that is the loop over output blocks
+# output blocks, position of the entries, elements between output blocks, position of the starts, register tiles that
+# go through all output blocks together, register tiles of all images
 HEADER = 6
 
 
@@ -140,7 +140,7 @@ def plan_conv(
     activation: str = "",
     residual: str = "",
     threads: int = 1,
-    tile_outer: bool = False,
+    group: int = 0,
     accumulators: int = 28,
     padded_output: bool = True,
     combine: str = "multiply",
@@ -150,6 +150,8 @@ def plan_conv(
 ) -> Plan:
     """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`.
 
+    `group` register tiles go through all output blocks before the next ones do; 0: all of them.
+    `group` register tiles go through all output blocks before the next ones do; 0: all of them.
     `merged`: the weight's inputs are (kernel column, channel) pairs, see `merge_columns`, and `cover` was made so too.
     """
     block = lanes * vectors
@@ -211,15 +213,17 @@ def plan_conv(
     pixels = np.array([[tile.height * tile.width] for tile in cover], np.int64)
     cost = work * encoded.depth + 24 * pixels + 60
     units = np.repeat(cost[None], batch, axis=0)  # image, tile, output block
-    bounds = _balance(units.reshape(-1) if tile_outer else units.transpose(2, 0, 1).reshape(-1), threads)
+    places = units.reshape(-1, units.shape[2])
+    group = min(group or len(places), len(places))
+    turns = [places[start : start + group].T.reshape(-1) for start in range(0, len(places), group)]
+    bounds = _balance(np.concatenate(turns), threads)
 
     tiles_at = HEADER
     runs_at = tiles_at + len(table) * TILE_FIELDS
     bounds_at = runs_at + len(ranges)
     starts_at = bounds_at + len(bounds)
     entries_at = starts_at + starts.size
-    inner = encoded.out_blocks if tile_outer else len(table) * batch
-    header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at, inner, int(tile_outer)]
+    header = [encoded.out_blocks, entries_at, _channel_position(block, target), starts_at, group, len(places)]
     flat = np.concatenate([header, np.ravel(table), ranges, bounds, starts.reshape(-1), entries]).astype(np.int32)
 
     first = cover[0]
