@@ -179,10 +179,13 @@ def approximate(options: argparse.Namespace) -> None:
     from lhcc.runtime.files import atomic_write, writable
 
     writable(options.output)
-    limits = {"max_error": options.max_error, "max_adds": options.max_adds, "max_drop": options.max_drop}
-    dyadic = approximate(
-        options.model, calibrate=options.calibrate, set=options.set, scale=options.scale, per=options.per, **limits
-    )
+    if options.plot:
+        writable(options.plot)
+    named = ("set", "scale", "per", "max_error", "max_adds", "max_drop", "weight_bits", "bias_bits", "activation_error")
+    chosen = {name: getattr(options, name) for name in named}
+    dyadic = approximate(options.model, calibrate=options.calibrate, **chosen)
+    if options.plot:
+        dyadic.report.plot(options.plot)
     with atomic_write(options.output) as file:
         file.write(dyadic.model.SerializeToString())
     _print(options, json.loads(dyadic.report.to_json()), str(dyadic.report))

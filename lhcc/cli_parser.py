@@ -92,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
         "--max-drop", type=float, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
     )
     p.add_argument("--calibrate", metavar="FILE", help=".npz file with inputs x and, for --max-drop, labels y")
+    p.add_argument("--weight-bits", type=_positive, default=8, metavar="N", help="widest weight (default 8)")
+    p.add_argument("--bias-bits", type=_positive, default=16, metavar="N", help="width of a bias (default 16)")
+    p.add_argument(
+        "--activation-error", type=float, default=1 / 64, metavar="E",
+        help="largest error of the lines that replace tanh, sigmoid, gelu, ... (default 1/64)",
+    )  # fmt: skip
+    p.add_argument("--plot", metavar="FILE", help="a chart of additions against error, .svg or .png")
 
     p = command("import-lhc", "read weights of the LHC authors' training code, write ONNX")
     p.add_argument("weights", help="the .h5 file")

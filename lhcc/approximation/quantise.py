@@ -17,10 +17,11 @@ from lhcc.approximation.approximate import Approximated, to_onnx
 from lhcc.approximation.functions import piecewise_linear
 from lhcc.approximation.graph import Graph, attribute
 from lhcc.approximation.quantised import Grid
-from lhcc.errors import LhccError, UnsupportedOperator
+from lhcc.errors import InputError, LhccError, UnsupportedOperator
 from lhcc.integer import Builder, Program
 
 _MULTIPLIER_BITS = 24
+_QUANTISERS = ("QuantizeLinear", "QLinearConv", "Quant")
 _SAME = ("Identity", "Dropout", "Cast", "DequantizeLinear")
 _VECTOR = ("Flatten", "Reshape", "Squeeze")
 _SMOOTH = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Gelu": "gelu", "HardSwish": "hardswish"}
@@ -34,18 +35,25 @@ def quantise(
     bits: int = 8,
     accumulator_bits: int = 32,
     activation_error: float = 1 / 64,
+    ranges: str = "synthetic",
 ) -> Program:
     """The integer program of a model whose weights are integers times a scale per filter.
 
     Activations get `bits` bits and a power of two as their scale, unless the model carries quantisers of its own.
-    Without calibration data every range comes from interval arithmetic: nothing can ever be clipped, at a loss in
-    precision.
+    Without calibration data, ranges come from random images, smooth and rough ones (`ranges="synthetic"`), and values
+    beyond them are clipped.  With `ranges="interval"` they come from interval arithmetic: nothing is ever clipped, but
+    worst cases multiply from layer to layer, so that a deep network is left with few bits or none.
     """
+    if ranges not in ("synthetic", "interval"):
+        raise InputError(f"ranges are 'synthetic' or 'interval', not '{ranges}'")
     proto = model.exact_activations if isinstance(model, Approximated) else to_onnx(model, inputs)
     graph = Graph(proto)
     if calibrate is None and isinstance(model, Approximated):
         calibrate = model.calibration
     data = calibration.read_calibration(calibrate, proto)
+    told = any(node.op_type in _QUANTISERS for node in graph.nodes)
+    if data is None and not told and ranges == "synthetic":
+        data = calibration.synthetic(proto)
     program = _Quantiser(graph, calibration.input_of(proto), data, bits, activation_error).program()
     program.check_width(accumulator_bits)
     return program

@@ -14,7 +14,7 @@ from lhcc.approximation import approximate
 from lhcc.approximation.calibrate import run
 from lhcc.approximation.quantise import quantise
 from lhcc.approximation.weights import Scale
-from lhcc.errors import TargetError, UnsupportedOperator
+from lhcc.errors import LhccError, TargetError, UnsupportedOperator
 from lhcc.integer import WidthError
 from tests.approximation.networks import images, network
 
@@ -246,3 +246,15 @@ def test_digits_network_loses_at_most_one_image() -> None:
     answer = approximate(model, set="digits:2:4")
     program = quantise(answer, x[:100])
     assert (np.asarray(program(x)).argmax(axis=1) == labels).sum() >= exact - 2
+
+
+@pytest.mark.parametrize("network", ["vgg", "resnet"])
+def test_ranges_without_data_keep_a_trained_network_useful(network: str) -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / "digits"
+    with np.load(folder / "held_out.npz") as stored:
+        x, labels = stored["pixels"].astype(np.float32)[:, None] / np.float32(16), stored["labels"]
+    dyadic = approximate(onnx.load(folder / f"{network}.onnx"), set="digits:2:5")
+    scores = np.asarray(quantise(dyadic)(x)).reshape(len(labels), -1)
+    assert (scores.argmax(axis=1) == labels).mean() > 0.97
+    with pytest.raises(LhccError, match="'synthetic' or 'interval'"):
+        quantise(dyadic, ranges="wide")
