@@ -10,12 +10,13 @@ from lhcc.errors import LhccError
 
 if TYPE_CHECKING:
     from lhcc.approximation import Approximated
+    from lhcc.ccode.emit import Emitted
     from lhcc.inspection import Report
     from lhcc.runtime.executable import Executable
     from lhcc.tuning.tune import TuningReport
 
 __version__ = "0.1.0"
-__all__ = ["LhccError", "approximate", "compile", "inspect", "load", "tune"]
+__all__ = ["LhccError", "approximate", "compile", "emit", "inspect", "load", "tune"]
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -27,12 +28,38 @@ def compile(  # noqa: A001 - the word users expect
     the path of an .onnx or .pt2 file.
 
     Options: `threads=1`, `tuning="tuning.json"`, `encoding="dense"` for the uncompressed baseline, `precision="int8"`
-    with `calibrate=` data for models whose weights are integers times a scale (dyadic, QDQ, QLinear, QONNX).
+    with `calibrate=` data for models whose weights are integers times a scale (dyadic, QDQ, QLinear, QONNX), which with
+    `io="integer"` take and give integers, not the numbers that these stand for.
     """
     from lhcc.compiler import compile_model
 
     executable: Executable = compile_model(model, target, inputs, input_shapes, options)
     return executable
+
+
+def emit(
+    model: Any,
+    output: str | os.PathLike[str],
+    target: str = "cpu",
+    inputs: Any = None,
+    *,
+    form: str = "c",
+    name: str | None = None,
+    weights: str = "array",
+    input_shapes: Shapes | None = None,
+    **options: Any,
+) -> Emitted:
+    """Writes `model` as C: with form "c" a folder for a C project, with "so" or "a" a library and its header.
+
+    `name` begins every symbol; `weights="binary"` keeps the weights of a folder in a file of their own.  Options are
+    those of `compile`; with `io="integer"` a model of integers needs no floating-point numbers at all.
+    """
+    from lhcc.ccode.emit import emit as emit_model
+
+    return emit_model(
+        model, output, form, target=target, name=name, weights=weights, inputs=inputs, input_shapes=input_shapes,
+        options=options,
+    )  # fmt: skip
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None) -> Executable:

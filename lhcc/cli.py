@@ -72,6 +72,11 @@ def compile_(options: argparse.Namespace) -> None:
     from lhcc.runtime.files import writable
 
     started = time.perf_counter()
+    if options.emit:
+        _show(options, _emit(options))
+        return
+    if options.name or options.weights:
+        raise InputError("an artifact has no names of C and no form of weights", "add --emit c")
     if _is_simulated(options) and not str(options.output).endswith(".lhcc"):
         design = _compile(options).export(options.output)
         files = sorted(path.name for path in design.iterdir())
@@ -333,12 +338,24 @@ def _compile(options: argparse.Namespace) -> Any:
     return lhcc.compile(options.model, options.target or "cpu", input_shapes=_shapes(options), **_chosen(options))
 
 
+def _emit(options: argparse.Namespace) -> Any:
+    import lhcc
+    from lhcc.runtime.library import import_tvm
+
+    import_tvm()
+    return lhcc.emit(
+        options.model, options.output, options.target or "cpu", form=options.emit, name=options.name,
+        weights=options.weights or "array", input_shapes=_shapes(options), **_chosen(options),
+    )  # fmt: skip
+
+
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "threads": options.threads or 1,
         "tuning": getattr(options, "tuning", None),
         "precision": options.precision,
         "encoding": options.encoding,
+        "io": options.io,
         "strict": options.strict,
         "calibrate": getattr(options, "calibrate", None),
         "max_ram": getattr(options, "max_ram", None),

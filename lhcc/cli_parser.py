@@ -24,11 +24,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--target", metavar="TARGET", help="also the memory that it needs there, such as raspberry-pi-4")
     _input_shape(p)
 
-    p = command("compile", "compile a model into one file")
+    p = command("compile", "compile a model into one file, or into C")
     p.add_argument("model", help="an ONNX file, or a .pt2 file of PyTorch")
     p.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the artifact to write, or the folder of a design"
     )
+    p.add_argument("--emit", metavar="FORM", help="c: a folder of C; so, a: a native library and its header")
+    p.add_argument("--name", metavar="NAME", help="what the C symbols begin with (default from the output)")
+    p.add_argument("--weights", metavar="FORM", help="in C: array, or binary for a file of their own (default array)")
     _compile_options(p)
 
     p = command("run", "run a model or an artifact on arrays")
@@ -131,6 +134,7 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
         p.add_argument("--max-ram", metavar="SIZE", help="refuse a model that needs more, such as 256K")
         p.add_argument("--max-flash", metavar="SIZE", help="the same for weights and code together, such as 1M")
     p.add_argument("--strict", action="store_true", help="for fpga: refuse what would leave a part to the CPU")
+    p.add_argument("--io", default="float", help="integer: an int8 model takes and gives integers (default float)")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 

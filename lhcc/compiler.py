@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lhcc.errors import TargetError, UnsupportedOperator
 from lhcc.frontend import import_model
 from lhcc.integer import Program
+from lhcc.ir.log import Lowered
 from lhcc.pipeline import lower
 from lhcc.runtime.build import build
 from lhcc.targets import base
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is to a target that runs code: an integer program for some images at a time, or a Relax module."""
+
+    target: base.Target
+    options: base.Options
+    program: Program | None = None
+    images: int = 1
+    mod: Any = None
+
+    @property
+    def output_names(self) -> list[str]:
+        attributes = self.mod["main"].attrs if self.mod is not None else None
+        return [str(name) for name in (attributes or {}).get("output_names", ())]
+
+    def lower(self) -> Lowered:
+        """Calls of kernels only."""
+        if self.program is None:
+            return lower(self.mod, self.target, self.options)
+        lowered: Lowered = self.target.lower_program(self.program, self.options, self.images)
+        return lowered
 
 
 def compile_model(
@@ -19,21 +43,30 @@ def compile_model(
 ) -> Any:
     chosen = make_options(options)
     parsed = base.parse(target)  # a wrong target is told before the model is read
-    if isinstance(model, Program):
-        return parsed.compile_program(model, chosen, images=1)
-    if parsed.integers_only:
+    if parsed.integers_only and not isinstance(model, Program):
         return _partitioned(model, inputs, parsed, chosen)
-    if chosen.precision == "int8":
-        return parsed.compile_program(*_integers(model, inputs, chosen))
+    source = read_model(model, parsed, chosen, inputs, input_shapes)
+    if source.program is not None:
+        return parsed.compile_program(source.program, chosen, source.images)
+    if hasattr(parsed, "build"):
+        return parsed.build(source.lower(), chosen, source.output_names)
+    limits = chosen.limits(getattr(parsed, "board", None))
+    return build(source.lower(), parsed, threads=chosen.threads, output_names=source.output_names, limits=limits)
+
+
+def read_model(
+    model: Any, target: base.Target, options: base.Options, inputs: Any, input_shapes: Mapping[str, Any] | None
+) -> Source:
+    if isinstance(model, Program):
+        return Source(target, options, model)
+    if options.precision == "int8":
+        program, _, images = _integers(model, inputs, options)
+        return Source(target, options, program, images)
+    if options.io == "integer":
+        raise TargetError("a model of floats has no integers to take and give", "compile it with precision int8")
     if _is_approximated(model):
         model = model.model
-    mod = import_model(model, inputs, input_shapes)
-    names = (mod["main"].attrs or {}).get("output_names", ())
-    lowered, output_names = lower(mod, parsed, chosen), [str(name) for name in names]
-    if hasattr(parsed, "build"):
-        return parsed.build(lowered, chosen, output_names)
-    limits = chosen.limits(getattr(parsed, "board", None))
-    return build(lowered, parsed, threads=chosen.threads, output_names=output_names, limits=limits)
+    return Source(target, options, mod=import_model(model, inputs, input_shapes))
 
 
 def _partitioned(model: Any, inputs: Any, target: base.Target, options: base.Options) -> Any:

@@ -33,6 +33,7 @@ class Options:
     precision: str = "fp32"
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
     strict: bool = False  # refuses a network of which the target holds only a part: nothing is left to the CPU
+    io: str = "float"  # "integer": a model of integers takes and gives its integers, not the numbers they stand for
     calibrate: Any = None  # data from which int8 activations get their ranges: an array, (x, labels) or an .npz
     max_ram: int | str | None = None  # bytes, or 256K: a model that needs more is refused
     max_flash: int | str | None = None
@@ -42,6 +43,8 @@ class Options:
             raise TargetError(f"threads={self.threads} is not between 1 and 1024")
         if self.precision not in ("fp32", "int8"):
             raise TargetError(f"precision '{self.precision}' is unknown", "choose fp32 or int8")
+        if self.io not in ("float", "integer"):
+            raise TargetError(f"io '{self.io}' is unknown", "choose float or integer")
         if self.encoding not in ("auto", "dense"):
             raise TargetError(f"encoding '{self.encoding}' is unknown", "choose auto or dense")
         for limit in (self.max_ram, self.max_flash):
@@ -64,6 +67,9 @@ class Target(Protocol):
 
     # build(lowered, options, output_names), where a target's code does not run in TVM's virtual machine, makes the
     # executable of a lowered model
+
+    def lower_program(self, program: Any, options: Options, images: int) -> Any:
+        """The `Lowered` of an integer program; only targets that run code have one."""
 
     def tvm_target(self) -> Any:
         """What TVM generates code for."""

@@ -6,7 +6,7 @@ Results are not in the arena: kernels write them straight to the caller's memory
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,16 @@ class Layout:
     constants: tuple[Placement, ...]  # in the weights, in the order of `Steps.constants`
     weights_size: int
     temporaries: tuple[int, ...]  # offsets in the arena, in the order of `Steps.temporaries`; 0 for results
+    workspaces: tuple[int, ...]  # offsets in the arena of what each call is lent
     arena_size: int
 
 
-def place(steps: Steps) -> Layout:
-    """The plan of a whole run."""
+def place(steps: Steps, workspaces: Mapping[str, int] | None = None) -> Layout:
+    """The plan of a whole run; a kernel that `workspaces` names is lent so many bytes during its calls."""
     results = returned(steps)
     inside = [Lifetime(0, 0, 0) if Buffer("temporary", i) in results else t for i, t in enumerate(steps.temporaries)]
-    offsets, arena_size = plan(inside)
+    lent = [Lifetime((workspaces or {}).get(step.kernel, 0), i, i) for i, step in enumerate(steps.steps)]
+    offsets, arena_size = plan([*inside, *lent])
     constants, weights_size = place_weights(steps.constants)
 
     def operand(ref: Ref) -> Operand:
@@ -53,7 +55,10 @@ def place(steps: Steps) -> Layout:
         for number, ref in enumerate(steps.outputs)
         if results.get(ref.buffer) != number  # an input, a constant, or a result that another output is already
     )
-    return Layout(calls, copies, tuple(constants), weights_size, tuple(offsets), arena_size)
+    count = len(inside)
+    return Layout(
+        calls, copies, tuple(constants), weights_size, tuple(offsets[:count]), tuple(offsets[count:]), arena_size
+    )
 
 
 def returned(steps: Steps) -> dict[Buffer, int]:

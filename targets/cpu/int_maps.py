@@ -47,6 +47,38 @@ def quantise(shape: tuple[int, ...], place: Map, scale: float, low: int, high: i
     return function([source, target], [see_x, see_y, shared(unit, place.images * place.blocks * steps, threads, body)])
 
 
+def take(shape: tuple[int, ...], place: Map, element: str, low: int, high: int, threads: int) -> Any:
+    """Planar integers to a map, clipped to the interval; channels that do not exist become zero."""
+    source, target = tensor("source", list(shape), element), tensor("target", list(place.shape), "int32")
+    (x, see_x), (y, see_y) = flat(source, "x", element), place.see(target, "y")
+    unit, lane, pixel = var("unit"), var("lane"), var("pixel")
+    image, block = T.floordiv(unit, integer(place.blocks)), T.floormod(unit, integer(place.blocks))
+    channel = block * integer(place.block) + lane
+    value = T.Cast("int32", get(x, (image * integer(place.channels) + channel) * integer(place.pixels) + pixel))
+    clipped = T.Max(T.Min(value, integer(high)), integer(low))
+    to = (unit * integer(place.pixels) + pixel) * integer(place.block) + lane
+    copy = T.IfThenElse(
+        channel < integer(place.channels),
+        put(y, T.Cast(place.element, clipped), to),
+        put(y, const(0, 1, place.element), to),
+    )
+    body = [loop(lane, place.block, [loop(pixel, place.pixels, [copy])])]
+    return function([source, target], [see_x, see_y, shared(unit, place.images * place.blocks, threads, body)])
+
+
+def give(place: Map, shape: tuple[int, ...], element: str, threads: int) -> Any:
+    """A map to planar integers."""
+    source, target = tensor("source", list(place.shape), "int32"), tensor("target", list(shape), element)
+    (x, see_x), (y, see_y) = place.see(source, "x"), flat(target, "y", element)
+    unit, pixel = var("unit"), var("pixel")
+    image, channel = T.floordiv(unit, integer(place.channels)), T.floormod(unit, integer(place.channels))
+    plane = image * integer(place.blocks) + T.floordiv(channel, integer(place.block))
+    at = (plane * integer(place.pixels) + pixel) * integer(place.block) + T.floormod(channel, integer(place.block))
+    copy = put(y, T.Cast(element, get(x, at)), unit * integer(place.pixels) + pixel)
+    body = shared(unit, place.images * place.channels, threads, [loop(pixel, place.pixels, [copy])])
+    return function([source, target], [see_x, see_y, body])
+
+
 def dequantise(place: Map, shape: tuple[int, ...], threads: int) -> Any:
     """(map, scale per channel in float64) -> float32, planar: what the integers stand for."""
     source, target = tensor("source", list(place.shape), "int32"), tensor("target", list(shape))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tvm import tirx as T
 
 from lhcc.ir.tir import Expr, Stmt, flat, get, integer, put
@@ -67,6 +68,15 @@ class Map:
         each = self.words if words else self.block
         plane = self.pixels * each
         return View(each, 1, plane, self.width * each, each, self.blocks * plane)
+
+
+def narrowest(low: int, high: int) -> str:
+    """The narrowest integers that hold an interval."""
+    for element in ("uint8", "int8", "int16"):
+        limits = np.iinfo(element)
+        if limits.min <= low and high <= limits.max:
+            return element
+    return "int32"
 
 
 def wide(values: Expr, lanes: int) -> Expr:

@@ -38,7 +38,7 @@ from lhcc.targets.cpu import int_maps
 from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
 from lhcc.targets.cpu.int_plan import Summing, Window, plan_sum, storage_for, storages
 from lhcc.targets.cpu.int_steps import StepWriter, fits, narrow
-from lhcc.targets.cpu.int_storage import BLOCK, Map
+from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
 from lhcc.targets.cpu.machine import Machine
 
 LABELS = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}
@@ -116,19 +116,31 @@ class _Lowering:
             raise TargetError(
                 f"input '{step.name}' has a scale or an interval of its own per channel", "use one for all"
             )
-        scale, low, high = float(kind.scale), int(kind.low[0]), int(kind.high[0])
-        parameter = relax.Var(step.name, relax.TensorType(list(shape), "float32"))
+        scale, low, high, threads = float(kind.scale), int(kind.low[0]), int(kind.high[0]), self.options.threads
+        element = narrowest(low, high) if self.options.io == "integer" else "float32"
+        label = "take" if self.options.io == "integer" else "quantise"
 
         def make() -> Any:
-            return int_maps.quantise(shape, place, scale, low, high, self.options.threads)
+            if label == "take":
+                return int_maps.take(shape, place, element, low, high, threads)
+            return int_maps.quantise(shape, place, scale, low, high, threads)
 
-        key = f"quantise {shape} {place} {scale!r} {low} {high}"
-        self.values[step.name] = self._call(step.name, "quantise", key, make, [parameter], place.shape, "int32")
+        parameter = relax.Var(step.name, relax.TensorType(list(shape), element))
+        key = f"{label} {shape} {place} {scale!r} {low} {high}"
+        self.values[step.name] = self._call(step.name, label, key, make, [parameter], place.shape, "int32")
         return parameter
 
     def _output(self, name: str) -> Any:
         place, kind = self.maps[name], self.program.types[name]
         shape = (self.images, place.channels, place.height, place.width)[: 4 if len(kind.shape) == 3 else 2]
+        if self.options.io == "integer":
+            element = narrowest(int(kind.low.min()), int(kind.high.max()))
+
+            def copy() -> Any:
+                return int_maps.give(place, shape, element, self.options.threads)
+
+            key = f"give {place} {shape} {element}"
+            return self._call(name, "give", key, copy, [self.values[name]], shape, element)
         scale = np.broadcast_to(kind.scale, (place.channels,)).astype(np.float64).copy()
 
         def make() -> Any:

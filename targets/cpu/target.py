@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from lhcc.integer import Program
+from lhcc.ir.log import Lowered
 from lhcc.passes.choose_layouts import ChooseLayouts
 from lhcc.passes.encode_elements import EncodeElements
 from lhcc.passes.lower_generic import LowerGeneric
@@ -37,8 +38,11 @@ class CpuTarget:
     def compile_program(self, program: Program, options: Options, images: int) -> Any:
         from lhcc.runtime.build import build
 
-        lowered = integers.lower(program, self.machine, options, images)
+        lowered = self.lower_program(program, options, images)
         return build(lowered, self, threads=options.threads, limits=options.limits(self.board))
+
+    def lower_program(self, program: Program, options: Options, images: int) -> Lowered:
+        return integers.lower(program, self.machine, options, images)
 
     def tvm_target(self) -> Any:
         return self.machine.tvm_target()

@@ -1,0 +1,162 @@
+"""A folder with everything that a C project needs: code, header, weights, an example, a test, build files, a README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lhcc.ccode import bare, programs, source
+from lhcc.ccode.compiler import Compiler
+from lhcc.ccode.network import Network, flat_weights
+
+Parts = Iterable[str] | bytes
+
+
+def files(net: Network, known: programs.Known, compiler: Compiler, flat: bool) -> dict[str, Parts]:
+    """Every file by name; long ones in parts."""
+    name = net.name
+    found: dict[str, Parts] = {
+        f"{name}.h": [source.header(net, flat)],
+        f"{name}.c": source.code(net, flat),
+        "example.c": [programs.example(net, flat)],
+        "test.c": programs.test(net, known, flat),
+        "Makefile": [_makefile(net, compiler, flat)],
+        "CMakeLists.txt": [_cmake(net, compiler, flat)],
+        "README.md": [_readme(net, compiler, flat)],
+    }
+    if flat:
+        found[f"{name}_weights.bin"] = flat_weights(net).tobytes()
+    else:
+        found[f"{name}_weights.c"] = source.weights(net)
+    if compiler.bare:
+        found["startup.c"] = [bare.STARTUP]
+        found["memory.ld"] = [bare.linker_script(compiler.board)]
+    return found
+
+
+def _makefile(net: Network, compiler: Compiler, flat: bool) -> str:
+    name, run = net.name, ""
+    objects = f"{name}.o" + ("" if flat else f" {name}_weights.o")
+    startup, link, runner = "", "-lm", ""
+    if compiler.bare:
+        startup, run = " startup.o", "$(RUN) "
+        link = f"-nostartfiles -T memory.ld -Wl,-Map=$@.map {bare.LINK} -lm"
+        runner = f"RUN ?= {bare.emulation(compiler.board)}\n"
+    elif compiler.emulator:
+        run, emulator = "$(RUN) ", f"$(shell command -v {compiler.emulator} {compiler.emulator}-static)"
+        runner = (
+            f"ifneq ($(shell uname -m),{compiler.arch})\n"
+            f"RUN ?= $(firstword {emulator}) -L /usr/{compiler.tools}\nendif\n"
+        )
+    return f"""\
+# make            the library lib{name}.a, and an example that runs the network once
+# make test       runs the network on a known input
+# make OPENMP=1   with threads, if the network was compiled for several
+ifeq ($(origin CC),default)
+CC = {compiler.command}
+endif
+ifeq ($(origin AR),default)
+AR = {compiler.archiver}
+endif
+CFLAGS ?= -O3
+TARGET ?= {" ".join(compiler.flags)}
+WARNINGS = -Wall -Wextra -Wno-psabi
+FLAGS = -std=c99 -ffp-contract=fast $(WARNINGS) $(TARGET) $(CFLAGS) $(if $(OPENMP),-fopenmp)
+LINK = {link}
+{runner}
+all: lib{name}.a example
+
+lib{name}.a: {objects}
+	$(AR) rcs $@ {objects}
+
+example: example.o{startup} lib{name}.a
+	$(CC) $(FLAGS) -o $@ $^ $(LINK)
+
+test.out: test.o{startup} lib{name}.a
+	$(CC) $(FLAGS) -o $@ $^ $(LINK)
+
+test: test.out
+	{run}./test.out
+
+%.o: %.c {name}.h
+	$(CC) $(FLAGS) -c -o $@ $<
+
+clean:
+	rm -f *.o *.a *.map example test.out
+
+.PHONY: all test clean
+"""
+
+
+def _cmake(net: Network, compiler: Compiler, flat: bool) -> str:
+    sources = f"{net.name}.c" + ("" if flat else f" {net.name}_weights.c")
+    startup = " startup.c" if compiler.bare else ""
+    linked = "".join(
+        f"target_link_options({program} PRIVATE {' '.join(compiler.flags)} -nostartfiles"
+        f" -T ${{CMAKE_CURRENT_SOURCE_DIR}}/memory.ld {bare.LINK})\n"
+        for program in ("example", f"{net.name}_test")
+        if compiler.bare
+    )
+    copy = (
+        f"configure_file({net.name}_weights.bin ${{CMAKE_CURRENT_BINARY_DIR}}/{net.name}_weights.bin COPYONLY)\n"
+        if flat
+        else ""
+    )
+    return f"""\
+cmake_minimum_required(VERSION 3.13)
+project({net.name} C)
+set(CMAKE_C_STANDARD 99)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+add_library({net.name} STATIC {sources})
+target_include_directories({net.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
+target_compile_options({net.name} PRIVATE -O3 -ffp-contract=fast {" ".join(compiler.flags)})
+target_link_libraries({net.name} PUBLIC m)
+
+add_executable(example example.c{startup})
+target_link_libraries(example {net.name})
+add_executable({net.name}_test test.c{startup})
+target_link_libraries({net.name}_test {net.name})
+{linked}{copy}enable_testing()
+add_test(NAME {net.name} COMMAND {net.name}_test)
+"""
+
+
+def _readme(net: Network, compiler: Compiler, flat: bool) -> str:
+    declared = "".join(f"{p.kind.c} {p.name}[{programs.size(p)}];\n" for p in (*net.inputs, *net.outputs))
+    layers = "".join(
+        f"| {layer.name} | {layer.op} | {layer.encoding or '-'} | {layer.density:.3g} |\n" for layer in net.layers
+    )
+    weights = (
+        f"The weights are in `{net.name}_weights.bin`: load the file at an address that 8 divides and call\n"
+        f"`{net.name}_open(&context, weights, bytes)` once.\n"
+        if flat
+        else ""
+    )
+    floats = "" if net.uses_floats else "It computes with integers only: no floating-point unit is needed.\n"
+    return f"""\
+# {net.name}
+
+A neural network as C99.  It needs nothing but a few functions of libc and libm, allocates nothing, and keeps everything
+that it writes in the context that it is given: several contexts can be in use at the same time.
+{floats}{weights}
+```c
+#include "{net.name}.h"
+
+static {net.name}_context context;
+{declared}
+{programs.call(net)};
+```
+
+`make` builds the library and an example, `make test` checks the network on a known input; CMake does the same.
+Compilers other than GCC and Clang get loops instead of vectors; `-DLHCC_PORTABLE` shows what these do.
+
+| memory | bytes |
+|---|---|
+| context (`{net.name.upper()}_ARENA_BYTES`) | {net.arena:,} |
+| weights | {net.weight_bytes:,} |
+
+| layer | operation | encoding | density |
+|---|---|---|---|
+{layers}"""
