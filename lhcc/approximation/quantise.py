@@ -23,6 +23,7 @@ from lhcc.integer import Builder, Program
 _MULTIPLIER_BITS = 24
 _QUANTISERS = ("QuantizeLinear", "QLinearConv", "Quant")
 _SAME = ("Identity", "Dropout", "Cast", "DequantizeLinear")
+_LAYERS = ("Conv", "Gemm", "MatMul")
 _VECTOR = ("Flatten", "Reshape", "Squeeze")
 _SMOOTH = {"Tanh": "tanh", "Sigmoid": "sigmoid", "Gelu": "gelu", "HardSwish": "hardswish"}
 
@@ -258,11 +259,25 @@ class _Quantiser:
             self.at[tensor] = x
         elif tensor in self.graph.outputs:
             self.at[tensor] = x
-        elif follower is not None and follower.op_type == "Add" and top is None:
+        elif follower is not None and follower.op_type == "Add" and top is None and not self._stored(follower, node):
             self.at[tensor] = self._align(f"{name}.align", x)
         else:
             wide = follower is not None and follower.op_type in (*_SMOOTH, "Mul")
             self.at[tensor] = self._to_bits(f"{name}.round", x, 2 * self.bits if wide else self.bits, tensor, top)
+
+    def _stored(self, add: Any, node: Any) -> bool:
+        """Of two layers that are added up, only one can hand over its sums unrounded; the other one's are stored, so
+        they are rounded: those of the smaller kernel, a residual block's shortcut, or else of the earlier layer."""
+        others = [name for name in add.input if name not in node.output]
+        maker = next((n for n in self.graph.nodes if others and others[0] in n.output), None)
+        if maker is None or maker.op_type not in _LAYERS or node.op_type not in _LAYERS:
+            return False
+        mine, theirs = (self._taps(n) for n in (node, maker))
+        return mine < theirs or (mine == theirs and others[0] not in self.at)
+
+    def _taps(self, node: Any) -> int:
+        """of one kernel of a layer"""
+        return math.prod(attribute(node, "kernel_shape", None) or self.graph.shapes.get(node.input[1], [])[2:])
 
     def _bounds(self, node: Any) -> tuple[float | None, float | None]:
         if node.op_type == "Relu":
