@@ -23,9 +23,7 @@ def build(lowered: Any, machine: Machine, output_names: Sequence[str] = ()) -> C
     """The machine code is for `machine`'s architecture, with PTX that later ones translate when they load it."""
     steps = read(lowered.mod["main"])
     source = sources(lowered, machine)
-    report("compiling kernels", 0, 1)
-    code, usage = nvcc.compile_source(source.complete(), machine.arch.name) if source.launches else (b"", [])
-    report("compiling kernels", 1, 1)
+    code, usage = compile_kernels(source, machine.arch.name)
     layout = place(steps)
     weights, constants = pack(steps.constants)
     program = Program(
@@ -47,6 +45,19 @@ def build(lowered: Any, machine: Machine, output_names: Sequence[str] = ()) -> C
     executable = CudaExecutable(program)
     executable.usage = tuple(usage)
     return executable
+
+
+def compile_kernels(source: Source, arch: str) -> tuple[bytes, list[nvcc.Usage]]:
+    """Machine code, and what each kernel takes; kernels that spill are compiled again with more registers each."""
+    if not source.launches:
+        return b"", []
+    report("compiling kernels", 0, 1)
+    code, usage = nvcc.compile_source(source.complete(), arch)
+    more = source.unlimited([use.kernel for use in usage if use.spills])
+    if more != source and any(use.spills for use in usage):
+        code, usage = nvcc.compile_source(more.complete(), arch)
+    report("compiling kernels", 1, 1)
+    return code, usage
 
 
 def sources(lowered: Any, machine: Machine) -> Source:

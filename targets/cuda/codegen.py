@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ class Source:
     def complete(self) -> str:
         """What nvcc compiles."""
         return f"{DEVICE.read_text()}\n{self.text}"
+
+    def unlimited(self, kernels: Collection[str]) -> Source:
+        """The same with as many registers for these kernels as they want."""
+        bounds = rf"__launch_bounds__\((\d+), \d+\) ({'|'.join(map(re.escape, kernels))})\("
+        return replace(self, text=re.sub(bounds, r"__launch_bounds__(\1, 1) \2(", self.text))
 
 
 def tvm_target(arch: str) -> Any:

@@ -44,7 +44,7 @@ def registers(pixels: int, lanes: int, copies: int, arithmetic: Arithmetic) -> i
     """About how many a thread needs."""
     weights = lanes // 8 * arithmetic.b * (2 * arithmetic.steps if arithmetic.preload else 1)
     rows = pixels * (1 if arithmetic.preload else 2)
-    return pixels * lanes // 2 + weights + arithmetic.a + rows + copies + 45
+    return pixels * lanes // 2 + weights + arithmetic.a + rows + 2 * copies + 45
 
 
 def resident(threads: int, register_count: int, shared: int, arch: Arch) -> int:

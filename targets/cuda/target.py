@@ -17,6 +17,7 @@ from lhcc.passes.dense_as_conv import DenseAsConv
 from lhcc.passes.lower_generic import LowerGeneric
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
+from lhcc.passes.split_as_slices import SplitAsSlices
 from lhcc.passes.unfold_few_channels import UnfoldFewChannels
 from lhcc.targets.base import Options, Pass
 from lhcc.targets.cuda import arch, codegen, generic, maps
@@ -49,6 +50,7 @@ class CudaTarget:
     def layout_passes(self, options: Options) -> list[Pass]:
         element = self.machine.arithmetic.element
         return [
+            SplitAsSlices(),
             DenseAsConv(),
             UnfoldFewChannels(BLOCK),
             ChooseLayouts(BLOCK, element, few_channels=0, elementwise=True),

@@ -21,7 +21,8 @@ from lhcc.pipeline import lower  # noqa: E402
 from lhcc.targets import base  # noqa: E402
 from lhcc.targets.cuda import nvcc  # noqa: E402
 from lhcc.targets.cuda.arch import Arch  # noqa: E402
-from lhcc.targets.cuda.build import sources  # noqa: E402
+from lhcc.targets.cuda.build import compile_kernels, sources  # noqa: E402
+from lhcc.targets.cuda.codegen import Launch, Source  # noqa: E402
 from tests.zoo import ZOO  # noqa: E402
 
 ARCHS = ("sm_75", "sm_80", "sm_90")
@@ -37,7 +38,7 @@ def _imported(name: str) -> Any:
 def compile_network(name: str, arch: str, precision: str) -> tuple[bytes, list[nvcc.Usage], Any]:
     target: Any = base.parse(f"cuda:arch={arch},precision={precision}")
     source = sources(lower(_imported(name), target, base.Options()), target.machine)
-    code, usage = nvcc.compile_source(source.complete(), arch)
+    code, usage = compile_kernels(source, arch)
     return code, usage, source
 
 
@@ -83,6 +84,22 @@ def test_the_report_is_read() -> None:
         "ptxas info    : Used 80 registers, used 1 barriers, 24 bytes cumulative stack size, 1024 bytes smem\n"
     )
     assert nvcc.usage(report) == [nvcc.Usage("conv_kernel", "sm_80", 80, 24, 44, 1024)]
+
+
+def test_a_kernel_that_spills_gets_more_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "__launch_bounds__(128, 4) a_kernel(int x) {} __launch_bounds__(64, 8) b_kernel(int x) {}"
+    compiled: list[str] = []
+
+    def compile_source(complete: str, arch: str) -> tuple[bytes, list[nvcc.Usage]]:
+        compiled.append(complete)
+        return b"", [nvcc.Usage("b_kernel", arch, 128, 0, 8 if len(compiled) == 1 else 0, 0)]
+
+    monkeypatch.setattr(nvcc, "compile_source", compile_source)
+    launch = Launch("b_kernel", (1, 1), 64, 0, ())
+    compile_kernels(Source(text, {"b": launch}), "sm_80")
+    assert len(compiled) == 2 and compiled[1].endswith(
+        "__launch_bounds__(128, 4) a_kernel(int x) {} __launch_bounds__(64, 1) b_kernel(int x) {}"
+    )
 
 
 def main() -> int:
