@@ -24,6 +24,18 @@ def extremum(node: Node) -> Any:
     return op(node.expr(0), over, keep)
 
 
+@converter("LpNormalization")
+def lp_normalization(node: Node) -> Any:
+    """Divided by the norm along one axis; zeros stay where the norm is zero."""
+    data, axis, zero = node.expr(0), [node.attr("axis", -1)], relax.const(0, node.dtype())
+    if node.attr("p", 2) == 1:
+        norm = node.emit(relax.op.sum(relax.op.abs(data), axis, keepdims=True))
+    else:
+        norm = node.emit(relax.op.sqrt(relax.op.sum(relax.op.multiply(data, data), axis, keepdims=True)))
+    divisor = relax.op.where(relax.op.equal(norm, zero), relax.const(1, node.dtype()), norm)
+    return relax.op.divide(data, divisor)
+
+
 @converter("Einsum")
 def einsum(node: Node) -> Any:
     operands = [node.expr(i) for i in range(len(node.inputs))]
