@@ -23,6 +23,7 @@ from lhcc.compiler import Source, make_options, read_model
 from lhcc.errors import LhccError, TargetError
 from lhcc.integer import Program
 from lhcc.runtime.files import ELSEWHERE, OutputError, atomic_write, scratch, writable
+from lhcc.runtime.footprint import Budget
 from lhcc.targets import base
 
 FORMS = ("c", "so", "a")
@@ -80,6 +81,7 @@ def emit(
     if compiler.bare and weights == "binary":
         raise TargetError("without an operating system there is no file of weights", "use --weights array")
     net = network(name, source.lower(), source.output_names)
+    Budget(*chosen.limits(getattr(source.target, "board", None))).check(net.footprint)
     if form == "c":
         files = project.files(net, _known(source), compiler, weights == "binary")
         with _folder(path) as inside:

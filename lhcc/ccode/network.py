@@ -17,8 +17,10 @@ from lhcc.ccode.lowering import loops
 from lhcc.ccode.types import Type, parse
 from lhcc.ir.log import LayerRecord
 from lhcc.report.progress import report
+from lhcc.runtime import footprint
 from lhcc.runtime.arena import place
 from lhcc.runtime.build import output_specs
+from lhcc.runtime.footprint import Footprint
 from lhcc.runtime.program import Operand, TensorSpec
 from lhcc.runtime.steps import Steps, read
 
@@ -57,6 +59,7 @@ class Network:
     arena: int  # bytes
     weight_bytes: int
     layers: tuple[LayerRecord, ...]
+    footprint: Footprint
     helpers: Helpers = field(default_factory=Helpers)
 
     def text(self) -> str:
@@ -97,7 +100,8 @@ class _Writer:
         constants = tuple(sorted(self.constants.values(), key=lambda constant: constant.offset))
         return Network(
             self.name, self.inputs, self.outputs, constants, tuple(self.kernels.values()), tuple(self._calls()),
-            self.layout.arena_size, self.layout.weights_size, tuple(self.lowered.layers), helpers,
+            self.layout.arena_size, self.layout.weights_size, tuple(self.lowered.layers),
+            footprint.of_layout(self.layout, self.steps.inputs, [port.spec for port in self.outputs]), helpers,
         )  # fmt: skip
 
     def fresh(self, wish: str) -> str:

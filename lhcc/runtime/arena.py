@@ -47,7 +47,7 @@ def place(steps: Steps, workspaces: Mapping[str, int] | None = None) -> Layout:
         return Operand(*(("input", index) if kind == "input" else ("arena", offsets[index])), ref.shape, ref.dtype)
 
     calls = tuple(
-        Call(step.kernel, step.name, tuple(map(operand, step.args)), alive_at(inside, number))
+        Call(step.kernel, step.name, tuple(map(operand, step.args)), alive_at([*inside, *lent], number))
         for number, step in enumerate(steps.steps)
     )
     copies = tuple(

@@ -45,6 +45,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--emit", "c", "--io", "integer"], "a model of floats has no integers to take"),
         (["--emit", "c", "--target", "raspbery-pi-4"], "did you mean 'raspberry-pi-4'"),
         (["--emit", "c", "--target", "fpga"], "target 'fpga' has no C"),
+        (["--emit", "c", "--max-ram", "4K"], "bytes of RAM, 4,096 are allowed: too many in layer '"),
+        (["--emit", "a", "--max-flash", "10K"], "bytes of flash, 10,240 are allowed"),
         (["--name", "net"], "an artifact has no names of C"),
     ],
 )
