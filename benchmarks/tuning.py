@@ -1,7 +1,8 @@
 """What does tuning gain, and does a short search find what a long one finds?
 
 `python -m benchmarks.tuning [--rows vgg16-cifar:0.1] [--budget 60] [--long 1200] [--json FILE] [--check]`
---long 0 leaves out the long search.  Both searches start from an empty database.
+--long 0 leaves out the long search.  Both searches start from an empty database.  With --reference FOLDER the long one
+is that of `benchmarks.tuning_reference`, which wrote FOLDER/NETWORK-DENSITY.json before, on a quiet machine in pieces.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from benchmarks.measure import runtime_peer
 from benchmarks.models import network_file
 from benchmarks.results import ROOT, speed_up
 from benchmarks.session import Session, parser
+from lhcc.tuning.database import Database
 
 ROWS = "vgg16-cifar:0.1,resnet34:0.25"
 SMALL = ROOT / "examples" / "digits" / "vgg_lhc_free.onnx"  # layers of 64 pixels and less
@@ -31,7 +33,10 @@ def search(model: Path, threads: int, budget_s: float, database: Path) -> dict[s
             "ended": report.ended, "by_layers": report.speed_up, "failures": dict(report.failures)}  # fmt: skip
 
 
-def network(session: Session, folder: Path, name: str, density: float, threads: int, budgets: dict[str, float]) -> None:
+def network(
+    session: Session, folder: Path, name: str, density: float, threads: int, budgets: dict[str, float],
+    reference: Path | None,
+) -> None:  # fmt: skip
     """Searches with every budget, then compares what each of them found with the untuned network."""
     model = network_file(name, density)
     peers, found = [runtime_peer("lhcc", model, threads, "untuned")], {}
@@ -39,12 +44,19 @@ def network(session: Session, folder: Path, name: str, density: float, threads: 
         database = folder / f"{name}-{density:g}-{threads}-{label}.json"
         found[label] = search(model, threads, budget_s, database)
         peers.append(runtime_peer("lhcc", model, threads, label, tuning=str(database)))
+    if reference is not None:
+        database = reference / f"{name}-{density:g}.json"
+        records = Database(database).records()
+        tried = {(r.workload, *sorted(r.choice.items())) for r in records}
+        complete = all(any(r.final for r in records if r.workload == workload) for workload, *_ in tried)
+        found["long"] = {"tried": len(tried), "complete": complete}
+        peers.append(runtime_peer("lhcc", model, threads, "long", tuning=str(database)))
     case = session.measure(
         f"{name}, density {density:g}", peers, threads, network=name, density=density, searches=found
     )
     untuned, tuned = case.result("untuned"), case.result("tuned")
     session.ask(f"{case.title}: tuned over untuned", speed_up(untuned, tuned), 1.0)
-    if "long" in budgets:
+    if "long" in found:
         session.ask(f"{case.title}: short search against long", speed_up(tuned, case.result("long")), NEAR, "x", False)
 
 
@@ -54,16 +66,17 @@ def main() -> int:
     options.add_argument("--rows", default=ROWS, help=f"NETWORK:DENSITY, separated by commas (default {ROWS})")
     options.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="of the search (default 60)")
     options.add_argument("--long", type=float, default=1200.0, metavar="SECONDS", help="to compare with (default 1200)")
+    options.add_argument("--reference", type=Path, metavar="FOLDER", help="of databases that take the long one's place")
     args = options.parse_args()
     session = Session("tuning", args)
-    budgets = {"tuned": args.budget, **({"long": args.long} if args.long > 0 else {})}
+    budgets = {"tuned": args.budget, **({"long": args.long} if args.long > 0 and not args.reference else {})}
     with tempfile.TemporaryDirectory(prefix="lhcc-tuning-") as folder:
         rate = search(SMALL, 1, min(20.0, args.budget), Path(folder) / "small.json")["rate"]
         session.ask("candidates measured a second, layers of 64 pixels and less", rate, RATE, "/s")
         for row in args.rows.split(","):
             name, _, density = row.partition(":")
             for threads in session.thread_counts:
-                network(session, Path(folder), name, float(density or 1), threads, budgets)
+                network(session, Path(folder), name, float(density or 1), threads, budgets, args.reference)
     return session.finish()
 
 

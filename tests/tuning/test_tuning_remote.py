@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+import lhcc
 from lhcc.tuning import measure, serve
 from lhcc.tuning.database import Database
 from lhcc.tuning.measure import Measurer
 from lhcc.tuning.remote import RemoteError, RemoteLink, parse
+from lhcc.tuning.remote_profile import profile_remotely
 from lhcc.tuning.tuner import Tuner
 from tests.tuning.spaces import BASE, CRASH, HANG, many, task, tune, wait
 
 KEY = "board"
+MODEL = Path(__file__).resolve().parents[2] / "examples" / "digits" / "vgg_lhc_free.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,23 @@ def test_a_server_that_goes_away_is_one_clear_error_and_the_database_stays(
     with pytest.raises(RemoteError, match=f"the tracker at .* gave no server for key '{KEY}'"):
         tune([many(10)], str(path), link=RemoteLink(tracker, KEY, patience_s=1.0))
     assert len(Database(path).records()) >= 3
+
+
+def test_a_remote_profile_is_the_local_one(tracker: str, server: Any, tmp_path: Path) -> None:
+    path = tmp_path / "vgg.lhcc"
+    lhcc.compile(str(MODEL)).save(str(path))
+    local = lhcc.load(str(path)).profile(repeats=40).json()
+    remote = profile_remotely(path.read_bytes(), tracker, KEY, 40)
+    for form in (remote.csv(), remote.html(), remote.trace(), str(remote)):
+        assert "stage1.0.conv" in form
+    there = remote.json()
+    facts = ("name", "op", "encoding", "density", "macs", "macs_kept", "bytes_moved", "kernel", "schedule")
+    here_layers, there_layers = ([[layer[f] for f in facts] for layer in p["layers"]] for p in (local, there))
+    assert there_layers == here_layers
+    assert (there["processor"], there["target"]) == (local["processor"], local["target"])
+    # one machine measured twice: within its noise, which on a busy one is much
+    assert there["total_us"] == pytest.approx(local["total_us"], rel=2.0)
+    assert there["sum_us"] == pytest.approx(there["total_us"], rel=0.5)
 
 
 def test_a_server_without_a_tracker(tmp_path: Path) -> None:
