@@ -45,6 +45,17 @@ def identifier(name: str) -> str:
     return f"_{plain}" if plain[0].isdigit() else plain
 
 
+def free_identifier(wish: str, taken: set[str]) -> str:
+    """An identifier like `wish` that is neither a word of C nor in `taken`, to which it is added."""
+    base = identifier(wish)
+    name, number = base, 0
+    while name in taken or name in RESERVED:
+        number += 1
+        name = f"{base}_{number}"
+    taken.add(name)
+    return name
+
+
 class Expressions:
     """Prints the expressions of one function; knows its variables, and which of them were used."""
 
@@ -66,13 +77,7 @@ class Expressions:
         return self.names[key]
 
     def fresh(self, wish: str) -> str:
-        base = identifier(wish)
-        name, number = base, 0
-        while name in self.taken or name in RESERVED:
-            number += 1
-            name = f"{base}_{number}"
-        self.taken.add(name)
-        return name
+        return free_identifier(wish, self.taken)
 
     def use(self, variable: Expr) -> str:
         self.used.add(variable.__chandle__())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.ccode.expressions import RESERVED, identifier
+from lhcc.ccode.expressions import free_identifier, identifier
 from lhcc.ccode.helpers import Helpers
 from lhcc.ccode.kernel import Kernel, print_kernel
 from lhcc.ccode.lowering import loops
@@ -105,13 +105,7 @@ class _Writer:
         )  # fmt: skip
 
     def fresh(self, wish: str) -> str:
-        base = identifier(wish)
-        name, number = base, 0
-        while name in self.taken or name in RESERVED:
-            number += 1
-            name = f"{base}_{number}"
-        self.taken.add(name)
-        return name
+        return free_identifier(wish, self.taken)
 
     def _kernels(self) -> dict[str, Kernel]:
         names = list(dict.fromkeys(step.kernel for step in self.steps.steps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,11 @@ class Lifetime:
 def align(size: int) -> int:
     """`size` rounded up to whole cache lines."""
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
+    """What a tensor without gaps takes."""
+    return prod(shape) * np.dtype(dtype).itemsize
 
 
 def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:

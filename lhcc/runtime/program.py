@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.ir.log import LayerRecord, Reason
+from lhcc.runtime.memory import tensor_bytes
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        return tensor_bytes(self.shape, self.dtype)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -55,7 +56,7 @@ class Operand:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)

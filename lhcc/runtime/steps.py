@@ -6,7 +6,6 @@ A lowered `main` holds `call_tir`, reshapes (which only rename memory), tuples a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, GenericConst
 
-from lhcc.runtime.memory import Lifetime
+from lhcc.runtime.memory import Lifetime, tensor_bytes
 from lhcc.runtime.program import TensorSpec
 
 RESHAPES = {"relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"}
@@ -38,7 +37,7 @@ class Ref:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from lhcc.targets.choice import ChoiceRecord
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(ChoiceRecord):
     """One way to compute a convolution, a matrix product or a pooling."""
 
     dense: bool  # keep every weight tile
@@ -30,14 +30,3 @@ class Choice:
         extra = [f"unroll {self.unroll}"] * (self.unroll != 4) + [f"{self.chains} chains"] * (self.chains != 16)
         extra += ["taps of a row merged"] * self.merged + [f"O{self.effort}"] * (self.effort != 3)
         return ", ".join([text, *extra])
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Choice:
-        """Raises ValueError when the values are not those of a choice."""
-        known = {field.name: bool if field.type == "bool" else int for field in fields(cls)}
-        if set(values) != set(known) or any(type(values[name]) is not kind for name, kind in known.items()):
-            raise ValueError(f"{dict(values)} is not a choice")
-        return cls(**values)

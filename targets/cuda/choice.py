@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+
+from lhcc.targets.choice import ChoiceRecord
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(ChoiceRecord):
     """One way to compute a convolution or a matrix product."""
 
     dense: bool  # keep every weight tile
@@ -27,14 +27,3 @@ class Choice:
         tile = f"{self.images}x{self.height}x{self.width} px"
         warps = f"{self.across}x{self.columns}x{self.splits} warps of {16 * self.pixels} px x {self.lanes}"
         return f"{'dense' if self.dense else 'tiles'}, {tile}, {warps}, {self.stages} stages of {self.stage_blocks}"
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Choice:
-        """Raises ValueError when the values are not those of a choice."""
-        known = {field.name: bool if field.type == "bool" else int for field in fields(cls)}
-        if set(values) != set(known) or any(type(values[name]) is not kind for name, kind in known.items()):
-            raise ValueError(f"{dict(values)} is not a choice")
-        return cls(**values)
