@@ -1,6 +1,7 @@
 """Work done in a process of its own, request by request, so that a crash or an endless loop is one request's answer.
 
 The process runs `serve(function)`: a line of text in, a JSON line out.  `Worker` is the side that asks.
+The limit of a request is the processor time that it takes, so a machine that is busy or held up fails nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -17,31 +19,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 Answer = tuple[str, str]
-START_S = 120.0  # more time for the first answer: the imports alone take seconds, on a busy machine many
+WAITING_S = 1800.0  # for a process that does not even use its processor time
 
 
 def serve(function: Callable[[str], Answer]) -> None:
-    """Answers requests until there are no more."""
+    """Answers requests until there are no more; the process ends when one takes too much processor time."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not get between the answers
+    limit_s = float(sys.argv[1])
     for line in sys.stdin:
-        print(json.dumps(function(line.strip())), file=answers, flush=True)
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
+        answer = function(line.strip())
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 class Worker:
     """One process running `python -m module`; started anew after a crash."""
 
-    def __init__(self, module: str, timeout_s: float = 60.0) -> None:
-        self.module, self.timeout_s = module, timeout_s
+    def __init__(self, module: str, limit_s: float = 60.0) -> None:
+        self.module, self.limit_s = module, limit_s
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, request: str) -> Answer:
         """The answer, or ("crash" | "timeout", what happened)."""
-        timeout_s = self.timeout_s
         if self.process is None or self.process.poll() is not None:
-            timeout_s += START_S
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", self.module],
+                [sys.executable, "-W", "ignore", "-m", self.module, str(self.limit_s)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -52,12 +56,15 @@ class Worker:
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(request + "\n")
         self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], timeout_s)[0]:
+        if not select.select([self.process.stdout], [], [], WAITING_S)[0]:
             self.stop()
-            return "timeout", f"no answer within {timeout_s} s"
+            return "timeout", f"no answer within {WAITING_S} s"
         line = self.process.stdout.readline()
         if not line:
-            return "crash", f"exit code {self.process.wait()}"
+            code = self.process.wait()
+            if code == -signal.SIGPROF:
+                return "timeout", f"no answer within {self.limit_s} s of processor time"
+            return "crash", f"exit code {code}"
         kind, detail = json.loads(line)
         return kind, detail
 
@@ -72,7 +79,7 @@ def ask_all(
     module: str,
     requests: Sequence[str],
     workers: int = 2,
-    timeout_s: float = 60.0,
+    limit_s: float = 60.0,
     watch: Callable[[str, Answer], None] | None = None,
 ) -> dict[str, Answer]:
     """The answers to many requests, by several processes; `watch` sees each as it comes."""
@@ -82,7 +89,7 @@ def ask_all(
     answers: dict[str, Answer] = {}
 
     def drain() -> None:
-        worker = Worker(module, timeout_s)
+        worker = Worker(module, limit_s)
         try:
             while True:
                 request = waiting.get_nowait()
