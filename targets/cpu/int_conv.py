@@ -7,12 +7,12 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.ir.int_steps import INT32, apply
 from lhcc.ir.tir import Expr, Stmt, flat, get, integer, loop, put, tensor, var
 from lhcc.ir.vector import const
 from lhcc.targets.cpu.conv import ConvKernel
 from lhcc.targets.cpu.conv import Sums as Registers
 from lhcc.targets.cpu.geometry import Rect
-from lhcc.targets.cpu.int_steps import INT32, apply
 from lhcc.targets.cpu.int_storage import ELEMENTS, wide
 from lhcc.targets.cpu.int_sums import Sums
 from lhcc.targets.cpu.plan import ConvSpec, Shape

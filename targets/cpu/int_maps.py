@@ -7,9 +7,9 @@ from typing import Any
 
 from tvm import tirx as T
 
+from lhcc.ir.int_steps import apply
 from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
 from lhcc.ir.vector import const, typed
-from lhcc.targets.cpu.int_steps import apply
 from lhcc.targets.cpu.int_storage import BLOCK, Map
 
 PIXELS = 8  # quantised at a time

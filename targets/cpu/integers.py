@@ -32,12 +32,12 @@ from lhcc.integer import (
     SumPool,
 )
 from lhcc.ir.graph import constant
+from lhcc.ir.int_steps import StepWriter, fits, narrow
 from lhcc.ir.log import LayerRecord, Lowered, Reason
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import int_maps
 from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
 from lhcc.targets.cpu.int_plan import Summing, Window, plan_sum, storage_for, storages
-from lhcc.targets.cpu.int_steps import StepWriter, fits, narrow
 from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
 from lhcc.targets.cpu.machine import Machine
 
