@@ -17,7 +17,7 @@ from lhcc.targets.cpu.int_choice import SumChoice, choose, forms_of
 from lhcc.targets.cpu.int_storage import BLOCK, PER_WORD, SMALL_BLOCK, Map
 from lhcc.targets.cpu.int_sums import NARROWEST, Sums, holds, prove, words_of
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.plan import Plan, plan_conv
+from lhcc.targets.cpu.plan import Plan, ahead, plan_conv
 from lhcc.targets.cpu.tiling import Axes, cover
 
 Summing = Conv | Dense | MaxPool | SumPool
@@ -152,6 +152,7 @@ def plan_sum(
         residual="before" if residual else "",
         threads=choice.threads,
         group=choice.group,
+        prefetch=ahead(choice.encoded.values.nbytes, machine.lanes),
         accumulators=16 if choice.sums.kind == "dot" else 1,
         combine=window.combine,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
 
@@ -15,18 +15,25 @@ from lhcc.encodings.tiles import Tiles
 from lhcc.ir.layer import ConvLayer, Packed
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import cost
-from lhcc.targets.cpu.choice import Choice
+from lhcc.targets.cpu.choice import CHAINS, EFFORTS, TOGETHER, UNROLLS, Choice
 from lhcc.targets.cpu.cost import Form
-from lhcc.targets.cpu.geometry import Line, conv_lines, splits, transposed_lines
+from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.plan import Plan, View, blocked_view, merge_columns, plan_conv, planar_view, rows_view
+from lhcc.targets.cpu.plan import (
+    PREFETCH,
+    Plan,
+    View,
+    ahead,
+    blocked_view,
+    merge_columns,
+    plan_conv,
+    planar_view,
+    rows_view,
+)
 from lhcc.targets.cpu.tiling import Axes, Divisions, cover, divisions
 from lhcc.targets.cpu.workload import setting, workload
 
 DENSE_MARGIN = 1.03  # leave the dense form only for an estimated gain beyond this
-WORTH_MEASURING = 2.0  # times the best estimate
-UNROLLS, CHAINS, EFFORTS = (4, 2, 8, 16), (16, 8), (1, 3)  # what the estimate cannot tell apart, best guess first ...
-UNSEEN, SLOWER_COMPILE = 0.005, 0.02  # ... and how much worse each further guess is taken to be
 
 
 @dataclass(frozen=True)
@@ -78,26 +85,6 @@ def preferred(problem: Problem) -> list[Candidate]:
     dense = next((candidate for candidate in best if candidate.choice.dense), best[0])
     first = dense if best[0].cycles * DENSE_MARGIN > dense.cycles else best[0]
     return [first, *(candidate for candidate in best if candidate is not first)]
-
-
-def ranked(problem: Problem) -> list[Candidate]:
-    """Every choice that is worth measuring: `pack`'s own first, then the others by their estimate."""
-    first = preferred(problem)[0]
-    candidates = [candidate for form in problem.forms() for candidate in problem.candidates(form)]
-    limit = min(candidate.cycles for candidate in candidates) * WORTH_MEASURING
-    near = [candidate for candidate in candidates if candidate.cycles <= limit]
-    variants = [
-        Candidate(
-            replace(c.choice, unroll=unroll, chains=chains, effort=effort),
-            c.cycles * (1 + UNSEEN * (i + j) + SLOWER_COMPILE * k),
-        )
-        for c in near
-        for i, chains in enumerate(problem.chains(c.choice))
-        for j, unroll in enumerate(problem.unrolls(c.choice))
-        for k, effort in enumerate(EFFORTS)
-    ]
-    found = {candidate.choice: candidate for candidate in [first, *sorted(variants, key=lambda c: c.cycles)]}
-    return list(found.values())
 
 
 class Problem:
@@ -178,20 +165,6 @@ class Problem:
         """Outputs of the largest register tile."""
         return max(1, self.machine.accumulators(vectors) // vectors)
 
-    def chains(self, choice: Choice) -> tuple[int, ...]:
-        """Those that generate different code."""
-        pixels, vectors = choice.height * choice.width, choice.vectors
-        most = self.machine.accumulators(vectors)
-        sums = {chains: splits(pixels, vectors, choice.depth, min(chains, most)) for chains in CHAINS}
-        return tuple(next(c for c in CHAINS if sums[c] == count) for count in dict.fromkeys(sums.values()))
-
-    def unrolls(self, choice: Choice) -> tuple[int, ...]:
-        """Those that generate different code: one that does not divide the inputs is none."""
-        depth = choice.depth
-        dividing = {unroll: unroll if depth % unroll == 0 else 1 for unroll in UNROLLS}
-        turns = {unroll: depth if depth < 2 * turn else turn for unroll, turn in dividing.items()}
-        return tuple(next(u for u in UNROLLS if turns[u] == turn) for turn in dict.fromkeys(turns.values()))
-
     def allows(self, choice: Choice) -> bool:
         """Whether the choice, which may come from a file, is one for this layer."""
         forms = {(form.vectors, form.depth, form.dense, form.merged) for form in self.forms()}
@@ -203,6 +176,8 @@ class Problem:
             and choice.unroll in UNROLLS
             and choice.chains in CHAINS
             and choice.effort in EFFORTS
+            and choice.together in (0, *TOGETHER)
+            and choice.prefetch in (0, PREFETCH)
             and choice.threads in (1, self.options.threads)
         )
 
@@ -246,11 +221,14 @@ class Problem:
 
     def candidates(self, form: Form, only_best: bool = False) -> list[Candidate]:
         """The choices of one encoding, with the default of everything that the estimate does not see."""
-        found = []
+        found, lanes = [], self.machine.lanes
         for outer, threads, divided, total in self.estimates(form):
             for number in [int(total.argmin())] if only_best else range(len(total)):
                 size = int(divided.heights[number]), int(divided.widths[number])
-                choice = Choice(form.dense, form.vectors, form.depth, *size, outer, form.merged, threads=threads)
+                choice = Choice(
+                    form.dense, form.vectors, form.depth, *size, int(outer), form.merged,
+                    prefetch=ahead(form.weight_bytes(lanes), lanes), threads=threads,
+                )  # fmt: skip
                 found.append(Candidate(choice, float(total[number])))
         return sorted(found, key=lambda candidate: candidate.cycles)
 
@@ -308,7 +286,8 @@ class Problem:
             activation=layer.activation,
             residual=layer.residual,
             threads=choice.threads,
-            group=int(choice.tile_outer),
+            group=choice.together,
+            prefetch=choice.prefetch,
             accumulators=min(choice.chains, self.machine.accumulators(choice.vectors)),
             padded_output=layer.target == "blocked",
             combine="max" if layer.weight is None else "multiply",
@@ -334,5 +313,4 @@ def _merged(kept: NDArray[np.bool_], axis: int, count: int) -> NDArray[np.bool_]
 def _describe(plan: Plan, choice: Choice) -> str:
     spec = plan.spec
     shapes = " ".join(f"{s.height}x{s.width}" for s in spec.shapes)
-    order = "tiles outer" if choice.tile_outer else "outputs outer"
-    return f"{shapes} px x {spec.block} lanes, depth {spec.depth}, {order}"
+    return f"{shapes} px x {spec.block} lanes, depth {spec.depth}, {choice.order}"

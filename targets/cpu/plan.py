@@ -17,10 +17,8 @@ from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
 from lhcc.targets.cpu.taps import Rects, best_order, runs, sort_tiles
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
-# bytes: weights beyond this come from the outer caches and are asked for ahead of their use, where that helps: with
-# narrower vectors the caches' own prefetching keeps up, and asking takes the slots of loads (3 to 15 % slower on Zen 3)
-STREAMED = 1 << 17
-PREFETCH = 256  # elements ahead
+STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches
+PREFETCH = 256  # weights ahead
 # output blocks, position of the entries, elements between output blocks, position of the starts, register tiles that
 # go through all output blocks together, register tiles of all images
 HEADER = 6
@@ -121,6 +119,12 @@ class Plan:
     macs: int  # multiply-adds that the kernel executes on real input, padding of blocks included
 
 
+def ahead(weight_bytes: int, lanes: int) -> int:
+    """How many weights ahead are asked for, where that is thought to help: with narrower vectors the caches' own
+    prefetching keeps up, and asking takes the slots of loads (3 to 15 % slower on Zen 3)."""
+    return PREFETCH if lanes == 16 and weight_bytes > STREAMED else 0
+
+
 def merge_columns(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """(O, I, kh, kw) -> (O, kw * I, kh, 1): one step of the kernel then runs through a whole row of taps."""
     outputs, inputs, height, width = weight.shape
@@ -141,6 +145,7 @@ def plan_conv(
     residual: str = "",
     threads: int = 1,
     group: int = 0,
+    prefetch: int = 0,
     accumulators: int = 28,
     padded_output: bool = True,
     combine: str = "multiply",
@@ -150,7 +155,6 @@ def plan_conv(
 ) -> Plan:
     """Lays out tables and weights for `encoded` (whose lanes are the spec's lanes x vectors) over the tiles of `cover`.
 
-    `group` register tiles go through all output blocks before the next ones do; 0: all of them.
     `group` register tiles go through all output blocks before the next ones do; 0: all of them.
     `merged`: the weight's inputs are (kernel column, channel) pairs, see `merge_columns`, and `cover` was made so too.
     """
@@ -257,7 +261,7 @@ def plan_conv(
         unroll=unroll,
         merged=len(columns) if merged else 1,
         merged_step=((columns[1] or 0) - (columns[0] or 0)) * source.pixel if merged and len(columns) > 1 else 0,
-        prefetch=PREFETCH if lanes == 16 and encoded.values.nbytes > STREAMED else 0,
+        prefetch=prefetch,
         effort=effort,
     )
     return Plan(spec, flat, np.ascontiguousarray(values).reshape(-1), macs)

@@ -20,9 +20,9 @@ from lhcc.targets.cpu import generic_tuning
 from lhcc.targets.cpu.choice import Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.pack import Problem as Layer
-from lhcc.targets.cpu.pack import ranked
 from lhcc.targets.cpu.plan import ConvSpec
 from lhcc.targets.cpu.target import CpuTarget
+from lhcc.targets.cpu.variants import ranked
 from lhcc.targets.cpu.workload import setting, workload
 from lhcc.tuning.database import Setting
 from lhcc.tuning.space import Kernel, Task, own_code, random_map
@@ -94,7 +94,7 @@ def create(target: CpuTarget, options: Options) -> CpuSpace:
 
 def _code(choice: Mapping[str, Any]) -> Hashable:
     """Which tiles are kept, and the order of the loops, are data."""
-    return own_code({name: value for name, value in choice.items() if name not in ("dense", "tile_outer")})
+    return own_code({name: value for name, value in choice.items() if name not in ("dense", "together")})
 
 
 def _bytes(layer: ConvLayer) -> int:

@@ -13,14 +13,15 @@ from lhcc.ir.layer import ConvLayer
 from lhcc.ir.reference_ops import convolve, from_blocked, max_pool, to_blocked
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import machine as machines
-from lhcc.targets.cpu.choice import Choice
+from lhcc.targets.cpu.choice import TOGETHER, Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.geometry import conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.pack import Problem, pack, preferred, ranked
-from lhcc.targets.cpu.plan import ConvSpec
+from lhcc.targets.cpu.pack import Problem, pack, preferred
+from lhcc.targets.cpu.plan import PREFETCH, ConvSpec
 from lhcc.targets.cpu.taps import best_order
 from lhcc.targets.cpu.tiling import Axes, cover, divisions
+from lhcc.targets.cpu.variants import ranked
 from lhcc.targets.cpu.workload import workload
 
 OPTIONS = Options()
@@ -88,6 +89,18 @@ def test_every_choice_computes_the_convolution(layer: ConvLayer, seed: int) -> N
         )
 
 
+def test_the_order_of_the_loops_is_data_and_prefetching_changes_no_result() -> None:
+    layer, machine = conv(size=13), machines.create({})
+    x = np.random.default_rng(7).standard_normal(layer.image).astype(np.float32)
+    problem = Problem(layer, machine, OPTIONS)
+    choice = replace(preferred(problem)[0].choice, height=1, width=3)
+    orders = [replace(choice, together=together) for together in (0, *TOGETHER)]
+    assert len({problem.pack(order, ()).spec for order in orders}) == 1
+    expected, *others = (run_choice(layer, machine, c, x) for c in [*orders, replace(choice, prefetch=PREFETCH)])
+    for result in others:
+        np.testing.assert_array_equal(result, expected)
+
+
 def test_a_pooling_choice_computes_the_maximum() -> None:
     machine = machines.create({})
     layer = ConvLayer(
@@ -117,7 +130,16 @@ def test_all_choices_are_different_and_allowed() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"vectors": 3}, {"depth": 32}, {"height": 9, "width": 9}, {"unroll": 3}, {"threads": 2}, {"height": 0}],
+    [
+        {"vectors": 3},
+        {"depth": 32},
+        {"height": 9, "width": 9},
+        {"unroll": 3},
+        {"threads": 2},
+        {"height": 0},
+        {"together": 5},
+        {"prefetch": 7},
+    ],
 )
 def test_a_choice_of_another_machine_or_layer_is_refused(change: dict[str, Any]) -> None:
     problem = Problem(conv(), WIDE, OPTIONS)

@@ -76,7 +76,7 @@ def test_a_written_choice_is_the_one_that_is_compiled(model: Any, tuned: tuple[A
     database = Database(tmp_path / "one.json")
     for record in records:
         if not record.final and record.us:
-            changed = {**record.choice, "height": 1, "width": 3, "unroll": 2}
+            changed = {**record.choice, "height": 1, "width": 3, "unroll": 8}
             database.add(type(record)(record.workload, record.setting, changed, 1.0, 100.0, True))
     executable, result = run(model, tuning=str(database.path))
     _, expected = run(model)
