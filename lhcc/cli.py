@@ -61,11 +61,25 @@ def inspect(options: argparse.Namespace) -> None:
     if not options.target:
         _show(options, report)
         return
-    from lhcc.runtime import footprint
-
-    compiled = lhcc.compile(options.model, options.target, input_shapes=_shapes(options))
-    memory = footprint.of_program(compiled.program)
+    memory = _memory(options)
     _print(options, {**report.json(), "memory": memory.json()}, f"{report}\n\n{memory}")
+
+
+def _memory(options: argparse.Namespace) -> Any:
+    """What the model needs on the target: as C where nothing else runs there."""
+    import lhcc
+    from lhcc.runtime import footprint
+    from lhcc.targets import base
+
+    board = getattr(base.parse(options.target), "board", None)
+    chosen = {"precision": options.precision}
+    if board is not None and "artifact" not in board.forms:
+        from lhcc.ccode.emit import memory
+
+        return memory(options.model, options.target, input_shapes=_shapes(options), options=chosen)
+    return footprint.of_program(
+        lhcc.compile(options.model, options.target, input_shapes=_shapes(options), **chosen).program
+    )
 
 
 def compile_(options: argparse.Namespace) -> None:

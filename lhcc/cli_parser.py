@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("inspect", "the structure found in every layer's weights; of an artifact, the memory that it needs")
     p.add_argument("model", help="an ONNX file, a .pt2 file of PyTorch, or an artifact")
     p.add_argument("--target", metavar="TARGET", help="also the memory that it needs there, such as raspberry-pi-4")
+    p.add_argument("--precision", default="fp32", help="with --target: fp32, or int8 (default fp32)")
     _input_shape(p)
 
     p = command("compile", "compile a model into one file, or into C")

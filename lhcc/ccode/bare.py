@@ -10,6 +10,7 @@ from typing import Any
 from lhcc.errors import TargetError
 
 LINK = "--specs=rdimon.specs"  # newlib's functions, with semihosting behind them
+SECTIONS = "-ffunction-sections -fdata-sections"  # what is not used is left out, and the map names every array
 
 # QEMU's machine -> start and size of the memory for code, and for data
 MEMORY = {

@@ -8,22 +8,23 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lhcc.ccode import native, project
-from lhcc.ccode.compiler import compiler_of
+from lhcc.ccode.compiler import Compiler, compiler_of
 from lhcc.ccode.expressions import RESERVED, identifier
-from lhcc.ccode.network import network
+from lhcc.ccode.network import Network, network
 from lhcc.ccode.programs import Known
+from lhcc.ccode.sizes import DoesNotLink, Sizes, measure
 from lhcc.compiler import Source, make_options, read_model
-from lhcc.errors import LhccError, TargetError
+from lhcc.errors import LhccError, TargetError, ToolMissing
 from lhcc.integer import Program
 from lhcc.runtime.files import ELSEWHERE, OutputError, atomic_write, scratch, writable
-from lhcc.runtime.footprint import Budget
+from lhcc.runtime.footprint import Budget, Footprint
 from lhcc.targets import base
 
 FORMS = ("c", "so", "a")
@@ -40,13 +41,18 @@ class Emitted:
     arena_bytes: int
     weight_bytes: int
     layers: int
+    sizes: Sizes | None = None  # for a board without an operating system
+    unmeasured: str = ""  # why there are none
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
         memory = f"{self.arena_bytes:,} bytes of arena, {self.weight_bytes:,} bytes of weights"
-        return f"{self.output}: {', '.join(self.files)}; {self.layers} layers, {memory}"
+        text = f"{self.output}: {', '.join(self.files)}; {self.layers} layers, {memory}"
+        if self.sizes:
+            text += f"\n{self.sizes}"
+        return f"{text}\nstack and code were not measured: {self.unmeasured}" if self.unmeasured else text
 
 
 def emit(
@@ -81,13 +87,20 @@ def emit(
     if compiler.bare and weights == "binary":
         raise TargetError("without an operating system there is no file of weights", "use --weights array")
     net = network(name, source.lower(), source.output_names)
-    Budget(*chosen.limits(getattr(source.target, "board", None))).check(net.footprint)
+    budget = Budget(*chosen.limits(getattr(source.target, "board", None)))
+    budget.check(net.footprint)
+    sizes, unmeasured = None, ""
     if form == "c":
-        files = project.files(net, _known(source), compiler, weights == "binary")
+        flat = weights == "binary"
         with _folder(path) as inside:
-            for file, parts in files.items():
+            for file, parts in project.files(net, _known(source), compiler, flat).items():
                 _write(inside / file, parts)
-        names = tuple(sorted(files))
+            if compiler.bare:
+                sizes, unmeasured = _measured(inside, net, compiler)
+            if sizes:
+                budget.check(replace(net.footprint, code=sizes.code, stack=sizes.stack))
+            _write(inside / "README.md", [project.readme(net, compiler, flat, sizes)])
+            names = tuple(sorted(file.name for file in inside.iterdir()))
     else:
         with scratch() as folder:
             library = native.compile_library(net, compiler, form == "so", source.options.threads, folder)
@@ -96,7 +109,25 @@ def emit(
                 with atomic_write(wanted) as opened:
                     opened.write(made.read_bytes())
         names = (header.name,)
-    return Emitted(str(path), names, name, net.arena, net.weight_bytes, len(net.layers))
+    return Emitted(str(path), names, name, net.arena, net.weight_bytes, len(net.layers), sizes, unmeasured)
+
+
+def memory(
+    model: Any, target: str, *, input_shapes: Mapping[str, Any] | None = None, options: Mapping[str, Any]
+) -> Footprint:
+    """What `emit` would plan for a target: arena and weights by layer."""
+    source = read_model(model, base.parse(target), make_options(options), None, input_shapes)
+    return network("net", source.lower(), source.output_names).footprint
+
+
+def _measured(folder: Path, net: Network, compiler: Compiler) -> tuple[Sizes | None, str]:
+    """What a build of the folder tells, or why it tells nothing."""
+    with scratch() as copy:
+        shutil.copytree(folder, copy, dirs_exist_ok=True)
+        try:
+            return measure(copy, net.name, compiler), ""
+        except (ToolMissing, DoesNotLink) as problem:
+            return None, " ".join(str(problem).split())
 
 
 def _check(form: str, weights: str) -> None:

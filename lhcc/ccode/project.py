@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from lhcc.ccode import bare, programs, source
 from lhcc.ccode.compiler import Compiler
 from lhcc.ccode.network import Network, flat_weights
+from lhcc.ccode.sizes import OPTIMISED, Sizes
 
 Parts = Iterable[str] | bytes
 
 
 def files(net: Network, known: programs.Known, compiler: Compiler, flat: bool) -> dict[str, Parts]:
-    """Every file by name; long ones in parts."""
+    """Every file but the README by name; long ones in parts."""
     name = net.name
     found: dict[str, Parts] = {
         f"{name}.h": [source.header(net, flat)],
@@ -21,7 +22,6 @@ def files(net: Network, known: programs.Known, compiler: Compiler, flat: bool) -
         "test.c": programs.test(net, known, flat),
         "Makefile": [_makefile(net, compiler, flat)],
         "CMakeLists.txt": [_cmake(net, compiler, flat)],
-        "README.md": [_readme(net, compiler, flat)],
     }
     if flat:
         found[f"{name}_weights.bin"] = flat_weights(net).tobytes()
@@ -36,10 +36,10 @@ def files(net: Network, known: programs.Known, compiler: Compiler, flat: bool) -
 def _makefile(net: Network, compiler: Compiler, flat: bool) -> str:
     name, run = net.name, ""
     objects = f"{name}.o" + ("" if flat else f" {name}_weights.o")
-    startup, link, runner = "", "-lm", ""
+    startup, link, runner, sections = "", "-lm", "", ""
     if compiler.bare:
-        startup, run = " startup.o", "$(RUN) "
-        link = f"-nostartfiles -T memory.ld -Wl,-Map=$@.map {bare.LINK} -lm"
+        startup, run, sections = " startup.o", "$(RUN) ", f" {bare.SECTIONS}"
+        link = f"-nostartfiles -T memory.ld -Wl,--gc-sections,-Map=$@.map {bare.LINK} -lm"
         runner = f"RUN ?= {bare.emulation(compiler.board)}\n"
     elif compiler.emulator:
         run, emulator = "$(RUN) ", f"$(shell command -v {compiler.emulator} {compiler.emulator}-static)"
@@ -57,10 +57,10 @@ endif
 ifeq ($(origin AR),default)
 AR = {compiler.archiver}
 endif
-CFLAGS ?= -O3
+CFLAGS ?= {OPTIMISED}
 TARGET ?= {" ".join(compiler.flags)}
 WARNINGS = -Wall -Wextra -Wno-psabi
-FLAGS = -std=c99 -ffp-contract=fast $(WARNINGS) $(TARGET) $(CFLAGS) $(if $(OPENMP),-fopenmp)
+FLAGS = -std=c99 -ffp-contract=fast{sections} $(WARNINGS) $(TARGET) $(CFLAGS) $(if $(OPENMP),-fopenmp)
 LINK = {link}
 {runner}
 all: lib{name}.a example
@@ -123,11 +123,8 @@ add_test(NAME {net.name} COMMAND {net.name}_test)
 """
 
 
-def _readme(net: Network, compiler: Compiler, flat: bool) -> str:
+def readme(net: Network, compiler: Compiler, flat: bool, sizes: Sizes | None) -> str:
     declared = "".join(f"{p.kind.c} {p.name}[{programs.size(p)}];\n" for p in (*net.inputs, *net.outputs))
-    layers = "".join(
-        f"| {layer.name} | {layer.op} | {layer.encoding or '-'} | {layer.density:.3g} |\n" for layer in net.layers
-    )
     weights = (
         f"The weights are in `{net.name}_weights.bin`: load the file at an address that 8 divides and call\n"
         f"`{net.name}_open(&context, weights, bytes)` once.\n"
@@ -151,12 +148,44 @@ static {net.name}_context context;
 
 `make` builds the library and an example, `make test` checks the network on a known input; CMake does the same.
 Compilers other than GCC and Clang get loops instead of vectors; `-DLHCC_PORTABLE` shows what these do.
+{_bare_board(net, compiler) if compiler.bare else ""}
+## Memory
 
-| memory | bytes |
+| what | bytes |
 |---|---|
 | context (`{net.name.upper()}_ARENA_BYTES`) | {net.arena:,} |
 | weights | {net.weight_bytes:,} |
+{_measured(net, sizes) if sizes else ""}
+| layer | operation | encoding | density | weights | context in use |
+|---|---|---|---|---|---|
+{_layers(net)}"""
 
-| layer | operation | encoding | density |
-|---|---|---|---|
-{layers}"""
+
+def _bare_board(net: Network, compiler: Compiler) -> str:
+    return f"""
+## Without an operating system
+
+A project of yours needs `{net.name}.c`, `{net.name}.h` and `{net.name}_weights.c` only.  `startup.c` and `memory.ld`
+are for the example and the test: what happens before main, and where memory lies on {compiler.board.emulated}, which
+QEMU emulates.  For another board write its addresses into `memory.ld`; `make test RUN=...` takes a command of yours
+that runs a program there.
+"""
+
+
+def _measured(net: Network, sizes: Sizes) -> str:
+    library = f"; what {', '.join(sizes.library)} need comes on top" if sizes.library else ""
+    return f"""\
+| code | {sizes.code:,} |
+| stack of a run | {sizes.stack:,} |
+
+Code and stack are those of {sizes.compiler} with {OPTIMISED}; the stack is that of the deepest calls,
+{", ".join(f"`{name}`" for name in sizes.deepest)}{library}.
+"""
+
+
+def _layers(net: Network) -> str:
+    return "".join(
+        f"| {layer.name} | {layer.op} | {layer.encoding or '-'} | {layer.density:.3g} "
+        f"| {memory.weights:,} | {memory.arena:,} |\n"
+        for layer, memory in zip(net.layers, net.footprint.layers, strict=True)
+    )

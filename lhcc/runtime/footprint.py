@@ -40,10 +40,11 @@ class Footprint:
     outputs: int
     weights: int
     code: int | None = None  # None: not generated yet
+    stack: int | None = None  # None: not known
 
     @property
     def ram(self) -> int:
-        return self.arena + self.inputs + self.outputs
+        return self.arena + self.inputs + self.outputs + (self.stack or 0)
 
     @property
     def flash(self) -> int:
@@ -74,14 +75,15 @@ class Budget:
     def check(self, need: Footprint) -> None:
         """Refuses a model that needs more, and names the layer that breaks the budget."""
         if self.ram is not None and need.ram > self.ram:
-            fixed = need.inputs + need.outputs
+            fixed = need.ram - need.arena
             largest = max(need.layers, key=lambda layer: layer.arena, default=None)
             broken = next((layer for layer in need.layers if layer.arena + fixed > self.ram), largest)
             where = f" in layer '{broken.name}'" if broken else ""
             held = f"{broken.arena:,} bytes of maps are in use there" if broken else "no layer holds maps"
+            beside = "inputs and outputs" if need.stack is None else "inputs, outputs and stack"
             raise OverBudget(
                 f"the model needs {need.ram:,} bytes of RAM, {self.ram:,} are allowed: too many{where}",
-                f"{held}, inputs and outputs take {fixed:,}; try smaller images, fewer channels or --precision int8",
+                f"{held}, {beside} take {fixed:,}; try smaller images, fewer channels or --precision int8",
             )
         if self.flash is not None and need.flash > self.flash:
             raise OverBudget(

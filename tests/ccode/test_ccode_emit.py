@@ -107,6 +107,7 @@ def test_workspaces_are_planned(models: Models) -> None:
     """What kernels need for themselves lies in the arena, and not on the stack."""
     from lhcc.ccode.network import network
     from lhcc.compiler import make_options, read_model
+
     weights = np.where(np.random.default_rng(0).random((64, 64, 3, 3)) < 0.05, 1, 0).astype(np.float32)
     import onnx
     from onnx import helper, numpy_helper
