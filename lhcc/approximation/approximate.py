@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx
 
 from lhcc.approximation import calibrate as calibration
 from lhcc.approximation.budget import Budget, Point, choose, descend
+from lhcc.approximation.correct import correct, round_bias
 from lhcc.approximation.graph import Graph, Layer
 from lhcc.approximation.report import FunctionRow, LayerRow, Report
 from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
@@ -21,6 +23,7 @@ from lhcc.errors import LhccError, ModelError
 
 LADDER = ("ternary", "two", "half", "digits:2:4", "digits:2:5", "digits:3:6")
 _COEFFICIENT = signed_digit_set(4, 12)
+_PROBES = 64  # samples that show how sensitive an output is to each layer
 
 
 @dataclass(frozen=True)
@@ -178,27 +181,27 @@ class _Work:
             self.after.set_filters(layer, choice.filters)
             bias = layer.bias
             if bias is not None:
-                self.after.set_array(bias, calibration.round_bias(self.after.constants[bias], self.bias_bits))
+                self.after.set_array(bias, round_bias(self.after.constants[bias], self.bias_bits))
         if self.data is None:
             return []
-        return calibration.correct(
-            self.before, self.after, list(self.layers), self.data, self.bias_bits, self.scale == "folded"
-        )
+        return correct(self.before, self.after, self.layers, self.data, self.bias_bits, self.scale == "folded")
 
     def drop(self, point: Point) -> float:
         """Accuracy lost by this choice, in points."""
         assert self.data is not None
         self.apply(point)
-        return 100 * (
-            calibration.accuracy(self.before.finished(), self.data)
-            - calibration.accuracy(self.after.finished(), self.data)
-        )
+        return 100 * (self.accuracy_before - calibration.accuracy(self.after.finished(), self.data))
+
+    @cached_property
+    def accuracy_before(self) -> float:
+        assert self.data is not None
+        return calibration.accuracy(self.before.finished(), self.data)
 
     def sensitivities(self) -> list[float]:
         """Per layer, the output's relative error per squared relative weight error; 1 for all without data."""
         if self.data is None:
             return [1.0] * len(self.layers)
-        x = self.data.few()
+        x = self.data.few(_PROBES)
         reference = calibration.run(self.before.finished(), x)[0]
         base = calibration.output_error(self.after.finished(), reference, x)
         found = []

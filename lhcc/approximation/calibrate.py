@@ -1,9 +1,9 @@
-"""Runs models on calibration data: accuracy, sensitivities, and biases that take back what was shifted."""
+"""Calibration data, and running models on it: accuracy, differences of outputs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.approximation.graph import Graph, Layer
 from lhcc.errors import InputError
 
 _BATCH = 64
@@ -25,9 +24,9 @@ class Calibration:
     x: NDArray[np.float32]
     labels: NDArray[np.int64] | None
 
-    def few(self) -> NDArray[np.float32]:
-        """At most 256 samples, evenly spread: enough for means."""
-        return self.x[:: max(-(-len(self.x) // _FEW), 1)]
+    def few(self, most: int = _FEW) -> NDArray[np.float32]:
+        """At most so many samples, evenly spread: 256 are enough for means."""
+        return self.x[:: max(-(-len(self.x) // most), 1)]
 
 
 def read_calibration(data: Any, model: Any) -> Calibration | None:
@@ -86,30 +85,37 @@ def input_of(model: Any) -> Any:
 
 
 def run(model: Any, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """All outputs for all samples; by ONNX Runtime where it is installed, else by ONNX's reference evaluator."""
+    """All outputs for all samples."""
     source = input_of(model)
-    batch = source.type.tensor_type.shape.dim[0].dim_value or _BATCH
-    padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % batch, axis=0)])
-    parts = [list(outputs) for outputs in _outputs(model, source.name, padded, batch)]
+    compute = session(model)
+    parts = [compute({source.name: batch}) for batch in batches(source, x)]
     return [np.concatenate(arrays)[: len(x)] for arrays in zip(*parts, strict=True)]
 
 
-def _outputs(model: Any, name: str, x: NDArray[np.float32], batch: int) -> Iterator[list[Any]]:
+def batches(source: Any, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The samples as the model's input takes them; where it fixes their number, the last is repeated to fill up."""
+    fixed = source.type.tensor_type.shape.dim[0].dim_value
+    size = fixed or _BATCH
+    padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % fixed, axis=0)]) if fixed else x
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
+
+
+def session(model: Any) -> Callable[[dict[str, Any]], list[Any]]:
+    """From named inputs to all outputs; by ONNX Runtime where it is installed, else by ONNX's reference evaluator."""
     try:
         import onnxruntime
     except ImportError:
         from onnx.reference import ReferenceEvaluator
 
-        session: Any = ReferenceEvaluator(model)
+        evaluator: Any = ReferenceEvaluator(model)
     else:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         # on x86 without VNNI its int8 kernels saturate in 16 bits; this makes it compute exactly
         options.add_session_config_entry("session.x64quantprecision", "1")
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for start in range(0, len(x), batch):
-        yield session.run(None, {name: x[start : start + batch]})
+        evaluator = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: list(evaluator.run(None, inputs))
 
 
 def accuracy(model: Any, data: Calibration) -> float:
@@ -132,43 +138,3 @@ def round_bias(bias: NDArray[Any], bits: int) -> NDArray[np.float64]:
         return np.zeros(bias.shape)
     unit = 2.0 ** (int(np.frexp(largest)[1]) - (bits - 1))
     return np.clip(np.rint(bias / unit), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * unit
-
-
-def correct(
-    before: Graph, after: Graph, layers: list[Layer], data: Calibration, bias_bits: int, rescale: bool
-) -> list[tuple[str, str]]:
-    """Layer by layer, gives every channel the mean it had before; with `rescale`, the deviation too.
-
-    So the batch norms that were folded into the weights are re-estimated. Returns the layers left alone, and why.
-    """
-    x = data.few()
-    names = [layer.node.output[0] for layer in layers]
-    wanted = dict(zip(names, _moments(before, layers, x), strict=True))
-    left: list[tuple[str, str]] = []
-    for layer in layers:
-        if layer.op == "MatMul":
-            left.append((layer.name, "a MatMul has no bias to correct"))
-            continue
-        (mean, deviation), (was_mean, was_deviation) = _moments(after, [layer], x)[0], wanted[layer.node.output[0]]
-        bias = after.bias_of(layer)
-        value = after.constants[bias].astype(np.float64)
-        if rescale:
-            gain = np.where(deviation > 0, was_deviation / np.maximum(deviation, 1e-30), 1.0).clip(0.5, 2.0)
-            after.set_filters(layer, after.filters(layer) * gain[:, None, None])
-            mean = (mean - value) * gain + value
-        after.set_array(bias, round_bias(value + was_mean - mean, bias_bits))
-    return left
-
-
-def _moments(graph: Graph, layers: list[Layer], x: NDArray[np.float32]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    """Per layer, the mean and standard deviation of each output channel."""
-    names = [layer.node.output[0] for layer in layers]
-    shown = graph.outputs + [name for name in names if name not in graph.outputs]
-    outputs = dict(zip(shown, run(graph.finished(shown[len(graph.outputs) :]), x), strict=True))
-    moments = []
-    for layer in layers:
-        values = outputs[layer.node.output[0]]
-        axis = 1 if layer.op.startswith("Conv") else values.ndim - 1
-        rest = tuple(k for k in range(values.ndim) if k != axis)
-        moments.append((values.mean(axis=rest, dtype=np.float64), values.std(axis=rest, dtype=np.float64)))
-    return moments

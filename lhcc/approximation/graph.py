@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +286,20 @@ class Graph:
         onnx.checker.check_model(model)
         for name in extra_outputs or []:
             graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        return model
+
+    def part(self, nodes: list[Any], inputs: Mapping[str, Any], outputs: list[str]) -> Any:
+        """A model of some nodes; `inputs` are the tensors that they read from elsewhere, with their element types."""
+        read = {name for node in nodes for name in node.input}
+        constants = [numpy_helper.from_array(self.constants[n], n) for n in sorted(read) if n in self.constants]
+        given = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), None)
+            for n, kind in inputs.items()
+        ]
+        made = [onnx.ValueInfoProto(name=name) for name in outputs]
+        graph = helper.make_graph(nodes, "part", given, made, constants)
+        model = helper.make_model(graph, opset_imports=self.source.opset_import, ir_version=self.source.ir_version)
+        model.functions.extend(self.source.functions)
         return model
 
 
