@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+import numpy as np
+
 from lhcc.errors import TargetError
 
 BLOCK = 32  # channels that lie together in a feature map: the depth of every weight tile
@@ -15,20 +17,29 @@ STEP = 32  # bytes of depth that one matrix instruction consumes, whatever the n
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How sums of products are formed.  Sums, biases and epilogues are fp32 in all of them.
+    """How sums of products are formed: sums, biases and epilogues are fp32, or int32 where all numbers are integers.
 
     Fragments are the registers of one lane: `a` of 16 pixels x one step of depth, `b` of one step x 8 outputs.
     """
 
-    name: str  # of the device functions: multiply_<name>, and of fma also load_fma
-    element: str  # of feature maps and weights
+    name: str  # of the device function: multiply_<name>
+    element: str  # of feature maps
     a: int = 4
     b: int = 2
     preload: bool = True  # the weights of the next tile are fetched into registers while this one is multiplied
 
     @property
     def size(self) -> int:
-        return {"float32": 4, "float16": 2, "bfloat16": 2}[self.element]
+        return {"bfloat16": 2}.get(self.element) or np.dtype(self.element).itemsize
+
+    @property
+    def sum(self) -> str:
+        return "int32" if "int" in self.element else "float32"
+
+    @property
+    def weight(self) -> str:
+        """The element of weights."""
+        return "int8" if self.element == "uint8" else self.element
 
     @property
     def steps(self) -> int:
@@ -44,7 +55,13 @@ TENSOR = {
     "fp32": Arithmetic("f32", "float32"),
 }
 FMA = Arithmetic("fma", "float32", a=16, b=16, preload=False)
-PRECISIONS = tuple(TENSOR)
+# by the element of the map that is read; what is wider than a byte is multiplied in ordinary registers
+INTEGERS = {
+    "uint8": Arithmetic("u8", "uint8"),
+    "int8": Arithmetic("s8", "int8"),
+    "int32": Arithmetic("words", "int32", a=16, b=16, preload=False),
+}
+PRECISIONS = (*TENSOR, "int8")
 
 
 @dataclass(frozen=True)
@@ -82,6 +99,7 @@ class Machine:
 
     @property
     def arithmetic(self) -> Arithmetic:
+        """That of floats."""
         return self.arch.arithmetic(self.precision)
 
 

@@ -34,8 +34,8 @@ class Shape:
 
 def instruction(arch: Arch, arithmetic: Arithmetic) -> float:
     """Cycles of a quarter of a multiprocessor for 16 pixels x 8 outputs x 32 bytes of depth."""
-    if arithmetic.name == "fma":
-        return 32.0
+    if not arithmetic.preload:
+        return 32.0 if arithmetic.sum == "float32" else 64.0
     once = 16.0 if arch.number < 80 else 8.0 if arch.number < 90 else 6.3
     return once * (3 if arithmetic.name == "f32" else 1)
 

@@ -30,13 +30,15 @@ extern __shared__ __align__(128) unsigned char lhcc_shared[];
 
 on_device int shared_memory() { return (int)__cvta_generic_to_shared(lhcc_shared); }
 
-on_device void put_shared(int address, float value) {
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+on_device void put_shared(int address, int value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
+on_device void put_shared(int address, float value) { put_shared(address, __float_as_int(value)); }
 
-on_device float get_shared(int address) {
-  float value;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
+template <typename T>
+on_device T get_shared(int address) {
+  T value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"((int&)value) : "r"(address) : "memory");
   return value;
 }
 
@@ -120,8 +122,28 @@ on_device void multiply_f32(float* c, const int* a, const int* b) {
 }
 #endif
 
+// Bytes: `type` is that of the pixels, weights are signed.  Older hardware takes 8 pixels and half the depth at a time.
+#if __CUDA_ARCH__ >= 800
+#define MULTIPLY_BYTES(type)                                                                                           \
+  on_device void multiply_##type(int* c, const int* a, const int* b) {                                                 \
+    asm("mma.sync.aligned.m16n8k32.row.col.s32." #type ".s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                                                               \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));                                           \
+  }
+#else
+#define MULTIPLY_BYTES(type)                                                                                           \
+  on_device void multiply_##type(int* c, const int* a, const int* b) {                                                 \
+    for (int part = 0; part < 4; ++part)                                                                               \
+      asm("mma.sync.aligned.m8n8k16.row.col.s32." #type ".s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"                        \
+          : "+r"(c[part % 2 * 2]), "+r"(c[part % 2 * 2 + 1])                                                           \
+          : "r"(a[part]), "r"(b[part / 2]));                                                                           \
+  }
+#endif
+MULTIPLY_BYTES(u8)
+MULTIPLY_BYTES(s8)
+
 // Without matrix instructions: 8 of the depth of two pixels, 8 weights of each of the lane's two outputs.
-on_device void load_fma(int* a, int first, int second) {
+on_device void load_words(int* a, int first, int second) {
   for (int half = 0; half < 4; ++half)
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(a[4 * half]), "=r"(a[4 * half + 1]), "=r"(a[4 * half + 2]), "=r"(a[4 * half + 3])
@@ -137,19 +159,24 @@ on_device void multiply_fma(float* c, const int* a, const int* b) {
     }
 }
 
-// Numbers of a map as floats, N at a time: N * size bytes are aligned to as much, up to 16.
-template <int N, typename T>
-on_device void load_channels(float* into, const T* source) {
+on_device void multiply_words(int* c, const int* a, const int* b) {
+  for (int k = 0; k < 8; ++k)
+    for (int i = 0; i < 2; ++i) c[i] += a[k] * b[2 * k + i], c[2 + i] += a[8 + k] * b[2 * k + i];
+}
+
+// Numbers of a map as floats or integers, N at a time: N * size bytes are aligned to as much, up to 16.
+template <int N, typename Number, typename T>
+on_device void load_channels(Number* into, const T* source) {
   constexpr int bytes = N * sizeof(T) < 16 ? N * sizeof(T) : 16, each = bytes / sizeof(T);
   struct __align__(bytes) Vector { T at[each]; };
   for (int part = 0; part < N / each; ++part) {
     const Vector vector = ((const Vector*)source)[part];
-    for (int i = 0; i < each; ++i) into[part * each + i] = (float)vector.at[i];
+    for (int i = 0; i < each; ++i) into[part * each + i] = (Number)vector.at[i];
   }
 }
 
-template <int N, typename T>
-on_device void store_channels(T* target, const float* from) {
+template <int N, typename Number, typename T>
+on_device void store_channels(T* target, const Number* from) {
   constexpr int bytes = N * sizeof(T) < 16 ? N * sizeof(T) : 16, each = bytes / sizeof(T);
   struct __align__(bytes) Vector { T at[each]; };
   for (int part = 0; part < N / each; ++part) {

@@ -7,6 +7,8 @@ for is free: it is chosen so that the sums of one lane are neighbouring channels
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def channels(lanes: int) -> NDArray[np.int64]:
     return q * 2 * count + 2 * j + i
 
 
-def elements(values: NDArray[np.float32], element: str) -> NDArray[np.generic]:
+def elements(values: NDArray[Any], element: str) -> NDArray[np.generic]:
     """The values in a map's element type; bfloat16 as its 16 bits, which numpy has no type for."""
     if element != "bfloat16":
         return values.astype(element)
@@ -37,14 +39,14 @@ def tile_words(lanes: int, arithmetic: Arithmetic) -> int:
     return BLOCK * lanes * arithmetic.size // 4
 
 
-def pack(values: NDArray[np.float32], arithmetic: Arithmetic) -> NDArray[np.int32]:
+def pack(values: NDArray[Any], arithmetic: Arithmetic) -> NDArray[np.int32]:
     """(tiles, BLOCK, lanes) -> (tiles, words): what the lanes of a warp load, 16 bytes at a time."""
     tiles, depth, lanes = values.shape
     assert depth == BLOCK
     count, size = lanes // 8, tile_words(lanes, arithmetic)
-    typed = elements(values, arithmetic.element)
+    typed = elements(values, arithmetic.weight)
     by_output = typed[:, :, channels(lanes)].transpose(0, 2, 3, 1)  # tile, instruction j, output n, depth
-    if arithmetic.name == "fma":
+    if not arithmetic.preload:
         # lane q multiplies 8 of the depth at a time with its outputs 2q, 2q + 1 of every instruction
         split = by_output.reshape(tiles, count, 4, 2, arithmetic.steps, 8)  # tile, j, q, i, step, k
         ordered = split.transpose(0, 4, 2, 1, 5, 3)  # tile, step, q, j, k, i

@@ -17,11 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Arch, Arithmetic
 
 PAD = 16  # bytes after each pixel of the patch: matrices are then read from shared memory without bank conflicts
 HEADER = 3  # positions of: output blocks by group and warp, first entries, entries
 GROUP_FIELDS = 5  # first output row and column, number of stages, positions of its stages and of its bounds
+
+
+@dataclass(frozen=True)
+class Integers:
+    """What the kernel of an integer program reads, adds and writes, and the steps (`lhcc.ir.int_steps`) to its result."""
+
+    source: str  # elements of maps
+    target: str
+    steps: tuple[str, ...] = ()
+    added: str = ""
+    first: tuple[str, ...] = ()  # what becomes of an added integer before
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,19 @@ class ConvSpec:
     stages: int
     activation: str
     residual: str
+    integers: Integers | None = None
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return INTEGERS[self.integers.source] if self.integers else Arch(self.arch).arithmetic(self.precision)
+
+    @property
+    def target_element(self) -> str:
+        return self.integers.target if self.integers else self.arithmetic.element
+
+    @property
+    def residual_element(self) -> str:
+        return self.integers.added if self.integers else self.arithmetic.element
 
     @property
     def threads(self) -> int:
@@ -55,6 +79,10 @@ class ConvSpec:
         """Tiles along images, rows and columns."""
         (images, rows, columns), (count, _, height, width) = self.tile, self.result
         return -(-count // images), -(-_ceil(height, self.step[0]) // rows), -(-_ceil(width, self.step[1]) // columns)
+
+    @property
+    def tile_pixels(self) -> int:
+        return self.tile[0] * self.tile[1] * self.tile[2]
 
     @property
     def patch_pixels(self) -> int:

@@ -22,7 +22,7 @@ from lhcc.passes.unfold_few_channels import UnfoldFewChannels
 from lhcc.targets.base import Options, Pass
 from lhcc.targets.cuda import arch, codegen, generic, maps
 from lhcc.targets.cuda.arch import BLOCK, Machine
-from lhcc.targets.cuda.conv import ConvKernel
+from lhcc.targets.cuda.conv import conv_kernel
 from lhcc.targets.cuda.pack import pack
 from lhcc.targets.cuda.plan import ConvSpec
 from lhcc.targets.cuda.window import WindowSpec, window_kernel
@@ -64,7 +64,7 @@ class CudaTarget:
         element = self.machine.arithmetic.element
         if operator == "lhcc.tiles":
             if attrs["spec"].startswith('{"arch"'):
-                return ConvKernel(ConvSpec.from_json(attrs["spec"])).build()
+                return conv_kernel(ConvSpec.from_json(attrs["spec"]))
             return window_kernel(WindowSpec.from_json(attrs["spec"]))
         if operator == "lhcc.to_blocked":
             return maps.to_blocked(shapes[0], element)

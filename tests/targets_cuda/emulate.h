@@ -158,14 +158,16 @@ inline void __syncthreads() {
 
 inline int shared_memory() { return 0; }
 
-inline void put_shared(int address, float value) {
+template <typename T>
+inline void put_shared(int address, T value) {
   emulated::check(address, 4, emulated::WRITE);
   memcpy(&emulated::block.shared[address], &value, 4);
 }
 
-inline float get_shared(int address) {
+template <typename T>
+inline T get_shared(int address) {
   emulated::check(address, 4, emulated::READ);
-  float value;
+  T value;
   memcpy(&value, &emulated::block.shared[address], 4);
   return value;
 }
@@ -237,9 +239,12 @@ inline float f32(uint32_t word, int) {
   return x;
 }
 
+inline int u8(uint32_t word, int i) { return (uint8_t)(word >> (8 * i)); }
+inline int s8(uint32_t word, int i) { return (int8_t)(word >> (8 * i)); }
+
 // c += a * b over 32 bytes of depth; per 4-byte word there are K numbers.
-template <int K, float (*number)(uint32_t, int)>
-inline void multiply(float* c, const int* a, const int* b) {
+template <int K, typename Number, Number (*pixel)(uint32_t, int), Number (*weight)(uint32_t, int)>
+inline void multiply(Number* c, const int* a, const int* b) {
   Thread& thread = self();
   memcpy(thread.given, a, 16);
   memcpy(thread.given + 4, b, 8);
@@ -251,18 +256,25 @@ inline void multiply(float* c, const int* a, const int* b) {
     for (int word = 0; word < 8; ++word) {
       const uint32_t x = lane(4 * g + word % 4).given[half + word / 4 * 2];
       const uint32_t w = lane(4 * output + word % 4).given[4 + word / 4];
-      for (int k = 0; k < K; ++k) sum += (double)number(x, k) * number(w, k);
+      for (int k = 0; k < K; ++k) sum += (double)pixel(x, k) * weight(w, k);
     }
-    c[i] = (float)sum;
+    c[i] = (Number)sum;
   }
   exchange();
 }
 
 }  // namespace emulated
 
-inline void multiply_f16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::f16>(c, a, b); }
-inline void multiply_bf16(float* c, const int* a, const int* b) { emulated::multiply<2, emulated::bf16>(c, a, b); }
-inline void multiply_tf32(float* c, const int* a, const int* b) { emulated::multiply<1, emulated::tf32>(c, a, b); }
+#define MULTIPLY(name, K, Number, pixel, weight)                               \
+  inline void multiply_##name(Number* c, const int* a, const int* b) {         \
+    emulated::multiply<K, Number, emulated::pixel, emulated::weight>(c, a, b); \
+  }
+MULTIPLY(f16, 2, float, f16, f16)
+MULTIPLY(bf16, 2, float, bf16, bf16)
+MULTIPLY(tf32, 1, float, tf32, tf32)
+MULTIPLY(u8, 4, int, u8, s8)
+MULTIPLY(s8, 4, int, s8, s8)
+
 inline int high(int bits) { return bits & 0xffffe000; }
 inline int low(int bits) {
   const float rest = emulated::f32(bits, 0) - emulated::f32(high(bits), 0);
@@ -278,7 +290,7 @@ inline void multiply_f32(float* c, const int* a, const int* b) {
   multiply_tf32(c, halves[0], halves[0] + 4);
 }
 
-inline void load_fma(int* a, int first, int second) {
+inline void load_words(int* a, int first, int second) {
   for (int address : {first, first + 16, second, second + 16}) emulated::check(address, 16, emulated::READ);
   memcpy(a, &emulated::block.shared[first], 32);
   memcpy(a + 8, &emulated::block.shared[second], 32);
@@ -292,14 +304,19 @@ inline void multiply_fma(float* c, const int* a, const int* b) {
     }
 }
 
-template <int N, typename T>
-inline void load_channels(float* into, const T* source) {
-  if ((uintptr_t)source % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
-  for (int i = 0; i < N; ++i) into[i] = (float)source[i];
+inline void multiply_words(int* c, const int* a, const int* b) {
+  for (int k = 0; k < 8; ++k)
+    for (int i = 0; i < 2; ++i) c[i] += a[k] * b[2 * k + i], c[2 + i] += a[8 + k] * b[2 * k + i];
 }
 
-template <int N, typename T>
-inline void store_channels(T* target, const float* from) {
+template <int N, typename Number, typename T>
+inline void load_channels(Number* into, const T* source) {
+  if ((uintptr_t)source % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
+  for (int i = 0; i < N; ++i) into[i] = (Number)source[i];
+}
+
+template <int N, typename Number, typename T>
+inline void store_channels(T* target, const Number* from) {
   if ((uintptr_t)target % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
   for (int i = 0; i < N; ++i) target[i] = T(from[i]);
 }
