@@ -59,7 +59,7 @@ def read_model(
 ) -> Source:
     if isinstance(model, Program):
         return Source(target, options, model)
-    if options.precision == "int8":
+    if "int8" in (options.precision, getattr(target, "precision", "")):
         program, _, images = _integers(model, inputs, options)
         return Source(target, options, program, images)
     if options.io == "integer":

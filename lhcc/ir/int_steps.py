@@ -33,7 +33,9 @@ def clip_step(low: int | None, high: int | None) -> str:
 class StepWriter:
     """Turns instructions into steps, and gathers the tables that they need."""
 
-    def __init__(self, channels: int, block: int) -> None:
+    def __init__(self, channels: int, block: int, floats: bool = True) -> None:
+        """`floats`: whether float64 is faster than a product of 64-bit integers."""
+        self.floats = floats
         self.channels, self.padded = channels, -(-channels // block) * block
         self.steps: list[str] = []
         self.tables: list[np.ndarray] = []
@@ -58,7 +60,7 @@ class StepWriter:
             pad = (0, self.padded - self.channels)
             factor = np.ldexp(multiplier.astype(np.float32), -shift)
             exact = np.ldexp(factor.astype(np.float64), shift) == multiplier
-            if wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
+            if self.floats and wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
                 self.steps.append(f"scale {len(self.tables)}")
                 self.tables.append(np.pad(factor, pad).view(np.int32))
             else:

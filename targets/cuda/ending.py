@@ -11,6 +11,7 @@ from lhcc.ir.tir import get, integer, put, var
 from lhcc.ir.vector import epilogue
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.frame import Frame
+from lhcc.targets.cuda.plan import Integers
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, when
 
 Expr = Any
@@ -63,7 +64,11 @@ def _result(frame: Frame, total: Expr, plus: Expr | None, channel: Expr) -> Expr
     spec = frame.spec
     if spec.integers is None:
         return epilogue(total, plus, spec.residual, spec.activation)
-    padded = integer(spec.result[1] * BLOCK)
+    return result_of(spec.integers, total, plus, frame.table, channel, spec.result[1] * BLOCK)
+
+
+def result_of(integers: Integers, total: Expr, plus: Expr | None, table: Expr, channel: Expr, padded: int) -> Expr:
+    """The integer that is stored; the table holds `padded` entries, one per channel, for every step that needs them."""
     if plus is not None:
-        plus = apply(plus, spec.integers.first, 1, frame.table, channel, padded, None)
-    return apply(total, spec.integers.steps, 1, frame.table, channel, padded, plus)
+        plus = apply(plus, integers.first, 1, table, channel, integer(padded), None)
+    return apply(total, integers.steps, 1, table, channel, integer(padded), plus)

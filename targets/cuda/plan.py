@@ -26,7 +26,7 @@ GROUP_FIELDS = 5  # first output row and column, number of stages, positions of 
 
 @dataclass(frozen=True)
 class Integers:
-    """What the kernel of an integer program reads, adds and writes, and the steps (`lhcc.ir.int_steps`) to its result."""
+    """What a kernel of an integer program reads, adds and writes, and the steps (`lhcc.ir.int_steps`) to its result."""
 
     source: str  # elements of maps
     target: str
@@ -94,10 +94,13 @@ class ConvSpec:
     @classmethod
     def from_json(cls, text: str) -> ConvSpec:
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: as_tuple(value) for name, value in fields.items()})
+        return cls(**{name: as_field(value) for name, value in fields.items()})
 
 
-def as_tuple(value: Any) -> Any:
+def as_field(value: Any) -> Any:
+    """A field of a specification, as it was before it was stored."""
+    if isinstance(value, dict):
+        return Integers(**{name: as_field(part) for name, part in value.items()})
     return tuple(value) if isinstance(value, list) else value
 
 

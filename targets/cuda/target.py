@@ -1,6 +1,6 @@
 """The CUDA target: code for NVIDIA GPUs, with tensor cores.
 
-`cuda:arch=sm_90,precision=fp16`: sm_75 and later; fp32, tf32, fp16, bf16.
+`cuda:arch=sm_90,precision=fp16`: sm_75 and later; fp32, tf32, fp16, bf16, and int8 for integer programs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lhcc.errors import TargetError
 from lhcc.integer import Program
+from lhcc.ir.log import Lowered
 from lhcc.passes.choose_layouts import ChooseLayouts
 from lhcc.passes.dense_as_conv import DenseAsConv
 from lhcc.passes.lower_generic import LowerGeneric
@@ -20,12 +20,10 @@ from lhcc.passes.pack_tiles import PackTiles
 from lhcc.passes.split_as_slices import SplitAsSlices
 from lhcc.passes.unfold_few_channels import UnfoldFewChannels
 from lhcc.targets.base import Options, Pass
-from lhcc.targets.cuda import arch, codegen, generic, maps
+from lhcc.targets.cuda import arch, codegen, generic, integers, maps
 from lhcc.targets.cuda.arch import BLOCK, Machine
-from lhcc.targets.cuda.conv import conv_kernel
+from lhcc.targets.cuda.kernels import packed_kernel
 from lhcc.targets.cuda.pack import pack
-from lhcc.targets.cuda.plan import ConvSpec
-from lhcc.targets.cuda.window import WindowSpec, window_kernel
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,15 @@ class CudaTarget:
     name: str = "cuda"
     integers_only: bool = False
 
+    @property
+    def precision(self) -> str:
+        return self.machine.precision
+
     def compile_program(self, program: Program, options: Options, images: int) -> Any:
-        raise TargetError(
-            "target 'cuda' has no kernels for integer programs", "compile with precision=fp16, or with target cpu"
-        )
+        return self.build(self.lower_program(program, options, images), options, ())
+
+    def lower_program(self, program: Program, options: Options, images: int) -> Lowered:
+        return integers.lower(program, self.machine, options, images)
 
     def build(self, lowered: Any, options: Options, output_names: Sequence[str]) -> Any:
         from lhcc.targets.cuda.build import build
@@ -63,9 +66,7 @@ class CudaTarget:
     def _kernel(self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]]) -> Any:
         element = self.machine.arithmetic.element
         if operator == "lhcc.tiles":
-            if attrs["spec"].startswith('{"arch"'):
-                return conv_kernel(ConvSpec.from_json(attrs["spec"]))
-            return window_kernel(WindowSpec.from_json(attrs["spec"]))
+            return packed_kernel(attrs["spec"])
         if operator == "lhcc.to_blocked":
             return maps.to_blocked(shapes[0], element)
         if operator == "lhcc.from_blocked":

@@ -9,10 +9,11 @@ from typing import Any
 from tvm import tirx as T
 
 from lhcc.ir.tir import flat, get, integer, put, sequence, tensor, var
-from lhcc.ir.vector import epilogue
+from lhcc.ir.vector import const, epilogue
 from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.ending import result_of
 from lhcc.targets.cuda.maps import PIECES, WIDTH, Items
-from lhcc.targets.cuda.plan import as_tuple
+from lhcc.targets.cuda.plan import Integers, as_field
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, value, when
 
 Expr = Any
@@ -33,6 +34,11 @@ class WindowSpec:
     result: tuple[int, int]
     activation: str
     residual: str
+    integers: Integers | None = None
+
+    @property
+    def sum(self) -> str:
+        return "int32" if self.integers else "float32"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -40,28 +46,30 @@ class WindowSpec:
     @classmethod
     def from_json(cls, text: str) -> WindowSpec:
         fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: as_tuple(value) for name, value in fields.items()})
+        return cls(**{name: as_field(value) for name, value in fields.items()})
 
 
 def window_kernel(spec: WindowSpec) -> Any:
-    """(source[, weights, bias][, residual]) -> target; the weights are those of each tap, by blocks of channels."""
+    """(source[, weights, bias][, table][, residual]) -> target; the weights lie by blocks of channels and taps."""
     images, blocks, height, width = spec.image
     rows, columns = spec.result
     run = min(RUN, columns)
     groups = -(-columns // run)
-    multiply, element = spec.combine == "multiply", spec.element
+    multiply, element, kind, integers = spec.combine == "multiply", spec.element, spec.sum, spec.integers
+    written, added_element = (integers.target, integers.added or element) if integers else (element, element)
     source = tensor("source", [images, blocks, height, width, BLOCK], element)
-    target = tensor("target", [images, blocks, rows, columns, BLOCK], element)
-    weights, bias = tensor("weights", [var("weights_size")]), tensor("bias", [var("bias_size")])
-    residual = tensor("residual", [images, blocks, rows, columns, BLOCK], element)
-    views = [flat(buffer, name, element) for buffer, name in ((source, "x"), (target, "y"), (residual, "r"))]
+    target = tensor("target", [images, blocks, rows, columns, BLOCK], written)
+    weights, bias = tensor("weights", [var("weights_size")], kind), tensor("bias", [var("bias_size")], kind)
+    residual = tensor("residual", [images, blocks, rows, columns, BLOCK], added_element)
+    table = tensor("table", [var("table_size")], "int32")
+    views = [flat(source, "x", element), flat(target, "y", written), flat(residual, "r", added_element)]
     (x, _), (y, _), (r, _) = views
     items = Items(images * blocks * rows * groups * PIECES)
     image, block, row, group, piece = divided(items.item, blocks, rows, groups, PIECES)
     plane = image * blocks + block
 
     sums, values, weight, added = (
-        local(n, WIDTH * (run if n == "sums" else 1)) for n in ("sums", "values", "weight", "added")
+        local(n, WIDTH * (run if n == "sums" else 1), kind) for n in ("sums", "values", "weight", "added")
     )
     first, channel = var("first"), var("channel")
     body: list[Any] = [T.AllocBuffer(sums), T.AllocBuffer(values)]
@@ -72,7 +80,8 @@ def window_kernel(spec: WindowSpec) -> Any:
         body += [call(f"load_channels<{WIDTH}>", address(sums, o * WIDTH), address(bias, channel)) for o in range(run)]
     else:
         clear = var("clear")
-        body.append(unrolled(clear, WIDTH * run, put(sums, value("float32", "minus_infinity"), clear)))
+        least = const(-(1 << 31), 1, kind) if integers else value(kind, "minus_infinity")
+        body.append(unrolled(clear, WIDTH * run, put(sums, least, clear)))
     for tap_row in range(spec.kernel[0]):
         at_y = var(f"at_y{tap_row}")
         body.append(T.Bind(at_y, row * spec.strides[0] - spec.padding[0] + tap_row * spec.dilation[0]))
@@ -97,16 +106,17 @@ def window_kernel(spec: WindowSpec) -> Any:
             line.append(when(both(at_x >= integer(0), at_x < integer(width)), use))
         body.append(when(both(at_y >= integer(0), at_y < integer(height)), line))
     for output in range(run):
-        column, place, c, total = var(f"column{output}"), var(f"place{output}"), var("c"), var("total", "float32")
+        column, place, c, total = var(f"column{output}"), var(f"place{output}"), var("c"), var("total", kind)
         store: list[Any] = []
         if spec.residual:
             store.append(call(f"load_channels<{WIDTH}>", address(added), address(r, place)))
         plus = get(added, c) if spec.residual else None
-        end = [
-            T.Bind(total, get(sums, c + output * WIDTH)),
-            put(sums, epilogue(total, plus, spec.residual, spec.activation), c + output * WIDTH),
-        ]
-        if spec.residual or spec.activation:
+        if integers:
+            result = result_of(integers, total, plus, table, channel + c, blocks * BLOCK)
+        else:
+            result = epilogue(total, plus, spec.residual, spec.activation)
+        end = [T.Bind(total, get(sums, c + output * WIDTH)), put(sums, result, c + output * WIDTH)]
+        if spec.residual or spec.activation or integers:
             store.append(unrolled(c, WIDTH, T.SeqStmt(end)))
         store.append(call(f"store_channels<{WIDTH}>", address(y, place), address(sums, output * WIDTH)))
         body += [
@@ -114,7 +124,8 @@ def window_kernel(spec: WindowSpec) -> Any:
             T.Bind(place, ((plane * rows + row) * columns + column) * BLOCK + piece * WIDTH),
             when(column < integer(columns), store) if columns % run else sequence(store),
         ]
-    operands = [source, *([weights, bias] if multiply else []), *([residual] if spec.residual else [])]
+    operands = [source, *([weights, bias] if multiply else []), *([table] if integers else []),
+                *([residual] if spec.residual else [])]  # fmt: skip
     seen = [view for (_, view), used in zip(views, (True, True, bool(spec.residual)), strict=True) if used]
     return items.build([*operands, target], seen, body)
 

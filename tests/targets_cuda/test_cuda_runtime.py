@@ -170,11 +170,6 @@ def test_a_wrong_target_is_told(target: str, words: str) -> None:
         lhcc.compile("missing.onnx", target)
 
 
-def test_integer_programs_are_refused() -> None:
-    with pytest.raises(TargetError, match="no kernels for integer programs"):
-        base.parse(TARGET).compile_program(None, base.Options(), 1)
-
-
 def test_the_graph_is_verified_up_to_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LHCC_VERIFY", "2")
     target = base.parse("cuda:precision=fp16")
