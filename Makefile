@@ -8,8 +8,9 @@ PIP_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.lhcc-setup
-# One thread per test process: the tests compare numbers, and two cores are shared by everything.
-TEST_ENV := OMP_NUM_THREADS=1
+# A process for each processor, of one thread: the tests compare numbers.  The tests of a file stay together, for they
+# share models and what was built from them.
+TEST := OMP_NUM_THREADS=1 $(PY) -m pytest -q -n logical --dist loadfile
 
 .PHONY: setup demo test test-all check bench clean
 
@@ -23,10 +24,10 @@ demo: setup
 	$(PY) -m examples.demo
 
 test: setup
-	$(TEST_ENV) $(PY) -m pytest -q -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(TEST) -m "not slow and not gpu" $(PYTEST_ARGS)
 
 test-all: setup
-	$(TEST_ENV) $(PY) -m pytest -q $(PYTEST_ARGS)
+	$(TEST) $(PYTEST_ARGS)
 
 check: setup
 	$(PY) -m ruff check .

@@ -7,7 +7,7 @@ Windows are always given by explicit begin and end paddings and rounded down: ce
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,20 +76,8 @@ def convolution(
     groups: int,
 ) -> Any:
     """N-dimensional cross-correlation, data (N, C, spatial...), weight (O, I/groups, spatial...)."""
-    flat = len(strides) == 1
-    if flat:
-        data, weight = _with_height(data), _with_height(weight)
-        strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
-    op = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[len(strides)]
-    out = op(
-        expr(data),
-        expr(weight),
-        strides=list(strides),
-        padding=[*before, *after],
-        dilation=list(dilation),
-        groups=groups,
-    )
-    return _finished(out, bias, len(strides) + 2, flat)
+    ops = {2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}
+    return _convolved(ops, data, weight, bias, strides, before, after, dilation, groups=groups)
 
 
 def transposed_convolution(
@@ -104,34 +92,38 @@ def transposed_convolution(
     extra: Ints,
 ) -> Any:
     """The gradient of a convolution; weight is (I, O/groups, spatial...), `extra` rows are added at the end."""
+    ops = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}
+    extra = [0, *extra] if len(strides) == 1 else list(extra)
+    return _convolved(ops, data, weight, bias, strides, before, after, dilation, groups=groups, output_padding=extra)
+
+
+def _convolved(
+    ops: Mapping[int, Any],
+    data: Value,
+    weight: Value,
+    bias: Value | None,
+    strides: Ints,
+    before: Ints,
+    after: Ints,
+    dilation: Ints,
+    **more: Any,
+) -> Any:
+    """`ops` by the number of spatial dimensions."""
     flat = len(strides) == 1
     if flat:
         data, weight = _with_height(data), _with_height(weight)
         strides, before, after, dilation = (1, *strides), (0, *before), (0, *after), (1, *dilation)
-        extra = (0, *extra)
-    op = {2: relax.op.nn.conv2d_transpose, 3: relax.op.nn.conv3d_transpose}[len(strides)]
-    out = op(
-        expr(data),
-        expr(weight),
-        strides=list(strides),
-        padding=[*before, *after],
-        output_padding=list(extra),
-        dilation=list(dilation),
-        groups=groups,
-    )
-    return _finished(out, bias, len(strides) + 2, flat)
+    padding = [*before, *after]
+    op = ops[len(strides)]
+    out = op(expr(data), expr(weight), strides=list(strides), padding=padding, dilation=list(dilation), **more)
+    if bias is not None:
+        out = relax.op.add(out, expr(per_channel(bias, len(strides) + 2)))
+    return relax.op.squeeze(out, [2]) if flat else out
 
 
 def _with_height(value: Value) -> Value:
     *head, width = shape_of(value)
     return reshape(value, [*head, 1, width])
-
-
-def _finished(out: Any, bias: Value | None, rank: int, flat: bool) -> Any:
-    """Adds the bias and takes the height away again."""
-    if bias is not None:
-        out = relax.op.add(out, expr(per_channel(bias, rank)))
-    return relax.op.squeeze(out, [2]) if flat else out
 
 
 def batch_norm(data: Value, gamma: Value, beta: Value, mean: Value, variance: Value, epsilon: float) -> Any:

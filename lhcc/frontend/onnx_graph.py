@@ -10,10 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import defs, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import helper, numpy_helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -21,6 +18,18 @@ from lhcc.errors import ModelError
 from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line
 from lhcc.frontend.layers import Value, constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
+from lhcc.frontend.onnx_nodes import (
+    body_of,
+    constant_of,
+    defaults_of,
+    dense,
+    domain_of,
+    evaluated,
+    opsets_of,
+    resolved,
+    spelled,
+    type_of,
+)
 from lhcc.frontend.onnx_ops import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
 NONDETERMINISTIC = {
@@ -55,6 +64,7 @@ NOT_STATIC = {
 NOT_COMPILED = {"MaxUnpool", "RoiAlign", "CumSum", "Scatter", "ScatterElements"}
 # Where TVM's converter knows another operator of the same name, or fewer forms: ONNX's own definition is used.
 DEFINED = {"Attention", "AffineGrid", "RMSNormalization", "LayerNormalization"}
+_TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k not in {"Constant", *DEFINED}}
 Scope = dict[str, Any]
 
 
@@ -65,7 +75,7 @@ class GraphImporter:
         self.builder = builder
         self.unsupported = Unsupported()
         self.functions = {(f.domain, f.name): f for f in model.functions}
-        self.opsets = _opsets(model.opset_import)
+        self.opsets = opsets_of(model.opset_import)
         # The graph inputs on which an unknown value depends, by the name of its variable.
         self.origins: dict[str, frozenset[str]] = {}
         self.values_needed: set[str] = set()
@@ -110,23 +120,23 @@ class GraphImporter:
 
     def _node(self, node: Any, values: Scope, opsets: dict[str, int], name: str) -> list[Value] | None:
         """The results of one node; None when they are unknown because of something unsupported."""
-        opset = opsets.get(_domain(node.domain), 1)
+        opset = opsets.get(domain_of(node.domain), 1)
         convertible = self._is_convertible(node, opset)
         inputs = [self._read(values, i, f"node '{name}'") if i else None for i in node.input]
         for output in node.output:
             values[output] = None  # until it is known
         if any(value is None for value, i in zip(inputs, node.input, strict=True) if i):
-            self.unsupported.note_if_unknown(_spelled(node), name, convertible)
+            self.unsupported.note_if_unknown(spelled(node), name, convertible)
             return None
         if node.op_type == "Constant" and not node.domain:
-            return [_constant(node)]
+            return [constant_of(node)]
         if node.op_type == "If" and isinstance(inputs[0], np.ndarray):
             return self._branch(node, bool(inputs[0]), values, opsets, name)
         if not convertible:
-            self.unsupported.note(_spelled(node), name)
+            self.unsupported.note(spelled(node), name)
             return None
         if self._foldable(node, inputs):
-            folded = _evaluated(node, inputs, opsets)
+            folded = evaluated(node, inputs, opsets)
             if folded is not None:
                 return folded
         try:
@@ -134,23 +144,23 @@ class GraphImporter:
         except ValueNeeded as error:
             self._note_needed(node, inputs, error, name)
         except NotImplementedError as error:
-            self.unsupported.note(_spelled(node), name, first_line(error))
+            self.unsupported.note(spelled(node), name, first_line(error))
         return None
 
     def _is_convertible(self, node: Any, opset: int) -> bool:
         kind = str(node.op_type)
         if (node.domain, kind) in self.functions:
             return True
-        if _domain(node.domain):
+        if domain_of(node.domain):
             return False
         if kind in NOT_STATIC | NOT_COMPILED | NONDETERMINISTIC | SUBGRAPHS:
             return kind == "If"
         if kind in CONVERTERS or kind in _TVM or kind == "Constant":
             return True
-        return bool(_body(node, [], opset))
+        return bool(body_of(node, [], opset))
 
     def _foldable(self, node: Any, inputs: list[Value | None]) -> bool:
-        simple = node.op_type not in NONDETERMINISTIC | SUBGRAPHS and not _domain(node.domain)
+        simple = node.op_type not in NONDETERMINISTIC | SUBGRAPHS and not domain_of(node.domain)
         return simple and all(value is None or isinstance(value, np.ndarray) for value in inputs)
 
     def _converted(
@@ -158,7 +168,7 @@ class GraphImporter:
     ) -> list[Value] | None:
         local = self.functions.get((node.domain, node.op_type))
         if local is not None:
-            return self._inlined(local, node, inputs, _opsets(local.opset_import) or opsets, name)
+            return self._inlined(local, node, inputs, opsets_of(local.opset_import) or opsets, name)
         if node.op_type == "If":
             raise NotImplementedError("its condition depends on the values of the inputs")
         for i in VALUE_OPERANDS.get(node.op_type, ()):
@@ -169,10 +179,10 @@ class GraphImporter:
         elif node.op_type in _TVM:
             results = self._by_tvm(node, inputs, opset)
         else:
-            body = _body(node, [_type(value) for value in inputs], opset)
+            body = body_of(node, [type_of(value) for value in inputs], opset)
             if body is None:
                 raise NotImplementedError("its definition needs more type information")
-            return self._inlined(body, node, inputs, {"": opset, **_opsets(body.opset_import)}, name)
+            return self._inlined(body, node, inputs, {"": opset, **opsets_of(body.opset_import)}, name)
         results = results if isinstance(results, (list, tuple)) else [results]
         return [self._emitted(result, inputs) for result in results]
 
@@ -219,11 +229,11 @@ class GraphImporter:
         self, body: Any, node: Any, inputs: list[Value | None], opsets: dict[str, int], name: str
     ) -> list[Value] | None:
         """The nodes of a function, in the place and under the name of the node that calls it."""
-        given = _defaults(node, opsets) | {a.name: a for a in (*body.attribute_proto, *node.attribute)}
+        given = defaults_of(node, opsets) | {a.name: a for a in (*body.attribute_proto, *node.attribute)}
         scope: Scope = dict(zip(body.input, inputs, strict=False))
         scope = {formal: value for formal, value in scope.items() if value is not None}
         absent = set(body.input) - set(scope)
-        nodes = [_resolved(inner, given, absent) for inner in body.node]
+        nodes = [resolved(inner, given, absent) for inner in body.node]
         self._nodes(nodes, scope, opsets, name)
         results = [scope.get(output) for output in body.output]
         return None if results and results[0] is None else results
@@ -243,118 +253,8 @@ class GraphImporter:
         operand = inputs[error.operand]
         self.values_needed |= self.origins.get(getattr(operand, "name", ""), frozenset())
         tensor = node.input[error.operand]
-        self.unsupported.note(_spelled(node), name, f"its operand '{tensor}' must be a constant")
+        self.unsupported.note(spelled(node), name, f"its operand '{tensor}' must be a constant")
 
     def _sparse_constants(self, graph: Any, values: Scope) -> None:
         for tensor in graph.sparse_initializer:
-            values[tensor.values.name] = _dense(tensor)
-
-
-_TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k not in {"Constant", *DEFINED}}
-
-
-def _domain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
-
-
-def _opsets(imports: Any) -> dict[str, int]:
-    return {_domain(entry.domain): entry.version for entry in imports}
-
-
-def _spelled(node: Any) -> str:
-    return f"{node.domain}::{node.op_type}" if _domain(node.domain) else str(node.op_type)
-
-
-def _dense(tensor: Any) -> NDArray[Any]:
-    numbers, places = numpy_helper.to_array(tensor.values), numpy_helper.to_array(tensor.indices)
-    out = np.zeros(tuple(tensor.dims), numbers.dtype)
-    if places.ndim == 1:
-        out.reshape(-1)[places] = numbers
-    else:
-        out[tuple(places.T)] = numbers
-    return out
-
-
-def _constant(node: Any) -> NDArray[Any]:
-    attribute = node.attribute[0]
-    value = helper.get_attribute_value(attribute)
-    if attribute.name == "value":
-        return np.asarray(numpy_helper.to_array(value))
-    if attribute.name == "sparse_value":
-        return _dense(value)
-    kind = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    return np.asarray(value, kind.get(attribute.name, object))
-
-
-def _evaluated(node: Any, inputs: list[Value | None], opsets: dict[str, int]) -> list[Value] | None:
-    """The results by ONNX's own reference implementation; None where it has none."""
-    feeds = {name: np.asarray(value) for name, value in zip(node.input, inputs, strict=True) if name}
-    try:
-        graph = helper.make_graph(
-            [node],
-            "constant",
-            [
-                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-                for n, v in feeds.items()
-            ],
-            [onnx.ValueInfoProto(name=o) for o in node.output if o],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
-        with np.errstate(all="ignore"):
-            results = iter(ReferenceEvaluator(model).run(None, feeds))
-    except Exception:  # the reference covers most of ONNX, not all; the node is then converted as any other
-        return None
-    values = [next(results) if output else None for output in node.output]
-    return values if all(v is None or isinstance(v, (np.ndarray, np.generic)) for v in values) else None
-
-
-def _type(value: Value | None) -> Any:
-    if value is None:
-        return onnx.TypeProto()
-    shape = value.shape if isinstance(value, np.ndarray) else [int(n) for n in value.ty.shape.values]
-    dtype = value.dtype if isinstance(value, np.ndarray) else np.dtype(str(value.ty.dtype))
-    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtype), shape)
-
-
-def _body(node: Any, types: list[Any], opset: int) -> Any:
-    """The function that ONNX defines the operator by, if it does.  Without types, only whether there is one."""
-    try:
-        schema = defs.get_schema(node.op_type, opset, "")
-    except defs.SchemaError:
-        return None
-    if schema.has_function:
-        return schema.function_body
-    if not schema.has_context_dependent_function:
-        return None
-    if not types:
-        return schema
-    body = schema.get_context_dependent_function(node.SerializeToString(), [t.SerializeToString() for t in types])
-    return onnx.FunctionProto.FromString(body) if body else None
-
-
-def _defaults(node: Any, opsets: dict[str, int]) -> dict[str, Any]:
-    """The default values of a standard operator's attributes."""
-    try:
-        schema = defs.get_schema(node.op_type, opsets.get(_domain(node.domain), 1), _domain(node.domain))
-    except defs.SchemaError:
-        return {}
-    return {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
-
-
-def _resolved(node: Any, given: dict[str, Any], absent: set[str]) -> Any:
-    """A node of a function body with the caller's attributes in place and absent operands left out."""
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    del copy.attribute[:]
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            copy.attribute.append(attribute)
-        elif attribute.ref_attr_name in given:
-            actual = onnx.AttributeProto()
-            actual.CopyFrom(given[attribute.ref_attr_name])
-            actual.name = attribute.name
-            copy.attribute.append(actual)
-    for i, name in enumerate(copy.input):
-        if name in absent:
-            copy.input[i] = ""
-    return copy
+            values[tensor.values.name] = dense(tensor)

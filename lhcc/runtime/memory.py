@@ -31,9 +31,15 @@ def align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def tensor_bytes(shape: Sequence[int], dtype: str) -> int:
-    """What a tensor without gaps takes."""
-    return prod(shape) * np.dtype(dtype).itemsize
+class Sized:
+    """What has a shape and an element type, and no gaps between its elements."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:

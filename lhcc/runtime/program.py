@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.ir.log import LayerRecord, Reason
-from lhcc.runtime.memory import tensor_bytes
+from lhcc.runtime.memory import Sized
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(Sized):
     """Name, shape and element type of one input or output."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
 
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
-
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Sized):
     """A tensor at a byte offset of the weights or of the arena."""
 
     offset: int
@@ -39,13 +34,11 @@ class Placement:
     dtype: str
 
     def view(self, memory: NDArray[np.uint8]) -> NDArray[Any]:
-        dtype = np.dtype(self.dtype)
-        size = prod(self.shape) * dtype.itemsize
-        return memory[self.offset : self.offset + size].view(dtype).reshape(self.shape)
+        return memory[self.offset : self.offset + self.nbytes].view(np.dtype(self.dtype)).reshape(self.shape)
 
 
 @dataclass(frozen=True)
-class Operand:
+class Operand(Sized):
     """A tensor that a kernel reads or writes: `at` numbers an `input` or `output`, or is a byte offset of the `weights`
     or of the `arena`."""
 
@@ -53,10 +46,6 @@ class Operand:
     at: int
     shape: tuple[int, ...]
     dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import Call, GenericConst
 
-from lhcc.runtime.memory import Lifetime, tensor_bytes
+from lhcc.runtime.memory import Lifetime, Sized
 from lhcc.runtime.program import TensorSpec
 
 RESHAPES = {"relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"}
@@ -28,16 +28,12 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class Ref:
-    """A whole buffer, seen with this shape and element type."""
+class Ref(Sized):
+    """A whole buffer, seen with this shape and element type; `arena.place` makes an Operand, with an address, of it."""
 
     buffer: Buffer
     shape: tuple[int, ...]
     dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        return tensor_bytes(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
