@@ -48,10 +48,16 @@ def compile_model(
     source = read_model(model, parsed, chosen, inputs, input_shapes)
     if source.program is not None:
         return parsed.compile_program(source.program, chosen, source.images)
-    if hasattr(parsed, "build"):
-        return parsed.build(source.lower(), chosen, source.output_names)
-    limits = chosen.limits(getattr(parsed, "board", None))
-    return build(source.lower(), parsed, threads=chosen.threads, output_names=source.output_names, limits=limits)
+    return compile_floats(source)
+
+
+def compile_floats(source: Source) -> Any:
+    """A model that was imported as floats."""
+    target, options = source.target, source.options
+    if hasattr(target, "build"):
+        return target.build(source.lower(), options, source.output_names)
+    limits = options.limits(getattr(target, "board", None))
+    return build(source.lower(), target, threads=options.threads, output_names=source.output_names, limits=limits)
 
 
 def read_model(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import lhcc
 from lhcc.errors import LhccError
@@ -145,6 +145,11 @@ class Measurer:
             return times
 
         return self._blaming(measure)
+
+    def race(self, artifacts: Sequence[bytes], seconds: float) -> list[list[float]]:
+        """Microseconds of whole networks, given as the bytes of their artifacts, in rounds in which they take turns."""
+        request = ("race", list(artifacts), seconds)
+        return self._blaming(lambda: cast(list[list[float]], self._ask(request, seconds + START_S)))
 
     def _blaming(self, work: Callable[[], T]) -> T:
         """A worker that is lost over a candidate is the candidate's fault; a connection that breaks is tried again."""

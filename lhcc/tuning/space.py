@@ -49,6 +49,9 @@ class Space(Protocol):
     def setting(self, processor: str) -> Setting:
         """Where measurements taken on `processor` count."""
 
+    def compiles_for(self, processor: str) -> bool:
+        """Whether the compiler, running here, takes what was measured on `processor`."""
+
     def tasks(self, mod: Any) -> list[Task]:
         """The workloads of an imported model."""
 

@@ -6,19 +6,23 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lhcc.compiler import make_options
+from lhcc.compiler import Source, compile_floats, make_options
 from lhcc.errors import LhccError
 from lhcc.frontend import import_model
 from lhcc.report.progress import report
 from lhcc.report.text import grid
+from lhcc.runtime.files import scratch
+from lhcc.targets import base
+from lhcc.targets.base import Options
 from lhcc.tuning.database import Database
+from lhcc.tuning.guard import RACE_S, Whole, guard
 from lhcc.tuning.measure import Link, LocalLink, Measurer, MeasuringFailed
 from lhcc.tuning.search import Search
 from lhcc.tuning.space import space_of
-from lhcc.tuning.tuner import Tuner
+from lhcc.tuning.tuner import INTERRUPTED, Tuner
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class TuningReport:
     measured: int
     ended: str
     failures: Mapping[str, int]  # why candidates failed
+    network: Whole | None = None  # the untuned one against the tuned one; None: they are the same
 
     @property
     def speed_up(self) -> float:
@@ -74,6 +79,7 @@ class TuningReport:
             f"{self.measured} candidates measured on {self.processor} in {self.seconds:.1f} s ({rate:.1f} a second): "
             f"{self.speed_up:.2f}x over untuned, layers one by one; {self.ended}",
         ]
+        lines += [str(self.network)] * (self.network is not None)
         lines += [f"{count} failed: {reason}" for reason, count in self.failures.items()]
         return "\n".join([*lines, f"compile with tuning={self.database}"])
 
@@ -111,7 +117,7 @@ def tune_model(
     key: str = "",
     also_generic: bool = False,
 ) -> TuningReport:
-    """Searches for `budget_s` seconds, importing the model included."""
+    """Searches for `budget_s` seconds, importing the model and comparing the whole network at the end included."""
     started = time.monotonic()
     if not budget_s > 0:
         raise LhccError(f"a budget of {budget_s:g} s is no time to tune in", "give a positive number of seconds")
@@ -129,10 +135,18 @@ def tune_model(
         measurer = Measurer(link)
         processor = measurer.processor()
         setting = space.setting(processor)
+        begun = time.monotonic()
+        untuned = _artifact(mod, target, chosen)
+        at_the_end = time.monotonic() - begun + RACE_S  # compiling and comparing once more
         left = budget_s - (time.monotonic() - started)
-        tuner = Tuner(space, measurer, Database(database), setting, left)
+        tuner = Tuner(space, measurer, Database(database), setting, left - min(at_the_end, left / 2))
+        network = None
         try:
             ended = tuner.run(tasks)
+            if ended != INTERRUPTED and tuner.decided and space.compiles_for(processor):
+                network = guard(tuner, untuned, lambda: _artifact(mod, target, replace(chosen, tuning=database)))
+        except KeyboardInterrupt:
+            ended = INTERRUPTED
         except MeasuringFailed as error:
             done = f"{tuner.measured} measurements are kept in {database}: the same command goes on from there"
             raise MeasuringFailed(error.message, done) from None
@@ -141,8 +155,17 @@ def tune_model(
     failures = Counter(reason for search in tuner.searches for reason in search.failures.values())
     return TuningReport(
         tuple(map(_outcome, tuner.searches)), str(database), processor, time.monotonic() - started,
-        tuner.measured, ended, dict(failures),
+        tuner.measured, ended, dict(failures), network,
     )  # fmt: skip
+
+
+def _artifact(mod: Any, target: str, options: Options) -> bytes:
+    """The bytes of the compiled network."""
+    executable = compile_floats(Source(base.parse(target), options, mod=mod))
+    with scratch() as folder:
+        path = folder / "network.lhcc"
+        executable.save(path)
+        return path.read_bytes()
 
 
 def _link(rpc: str | None, key: str) -> Link:

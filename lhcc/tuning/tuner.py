@@ -27,6 +27,7 @@ NEAR = 1.15  # ... is so near to the best, of a second; the most seconds that th
 HEATS, CAREFUL, CAREFUL_S = 16, 60, 0.5  # of a last one, for finalists and for the best three of them
 FINAL_SHARE = 0.3  # of the budget, at most, for comparing the best once more
 KERNEL = "kernel"
+INTERRUPTED = "interrupted"
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Tuner:
         self.started = time.monotonic()
         self.deadline = self.started + budget_s
         self.budget_s = budget_s
-        self.measured = self.batches = 0
+        self.measured = self.batches = self.decided = 0
         self.searches: list[Search] = []
         self.problems: dict[str, Future[Problem]] = {}
         self.bases: dict[str, Future[list[Code]]] = {}
@@ -65,7 +66,7 @@ class Tuner:
             ended = self._explore()
             self._settle()
         except KeyboardInterrupt:
-            ended = "interrupted"
+            ended = INTERRUPTED
         finally:
             self.pool.shutdown(cancel_futures=True)
         return ended
@@ -222,6 +223,12 @@ class Tuner:
         self._note(search, search.chosen, us if search.chosen != BASE else base_us, base_us, final=True)
         search.ratios[search.chosen] = us / base_us
         search.settled = True
+        self.decided += 1
+
+    def take_back(self, search: Search) -> None:
+        """The untuned choice is the one for these layers after all."""
+        self._note(search, BASE, search.base_us, search.base_us, final=True)
+        search.chosen, search.settled = BASE, True
 
     # ---- for people
     def _show(self) -> None:

@@ -39,6 +39,10 @@ class CpuSpace:
     def setting(self, processor: str) -> Setting:
         return setting(self.target.machine, self.options, processor)
 
+    def compiles_for(self, processor: str) -> bool:
+        machine = self.target.machine
+        return bool(machine.mtriple) or self.setting(processor) == setting(machine, self.options)
+
     def tvm_target(self) -> Any:
         return self.target.tvm_target()
 

@@ -61,6 +61,9 @@ class Doubling:
     def setting(self, processor: str) -> Setting:
         return Setting("test", processor, 1)
 
+    def compiles_for(self, processor: str) -> bool:
+        return True
+
     def tasks(self, mod: Any) -> list[Task]:
         raise NotImplementedError
 

@@ -84,8 +84,10 @@ def test_two_writers_at_once_lose_nothing(database: Database) -> None:
         assert [r.choice["n"] for r in found if r.setting.threads == who] == list(range(150))
 
 
-def test_final_measurements_decide_over_first_ones() -> None:
-    assert best([record(16, 50.0), record(8, 80.0, final=True), record(4, 90.0, final=True)]) == {"depth": 8}
+def test_the_last_decision_counts_whatever_was_measured_before() -> None:
+    decided = [record(16, 50.0), record(8, 80.0, final=True), record(4, 90.0, final=True)]
+    assert best(decided) == {"depth": 4}
+    assert best([*decided, record(2, 30.0)]) == {"depth": 4}
 
 
 def test_a_small_gain_in_a_first_measurement_is_not_believed() -> None:
