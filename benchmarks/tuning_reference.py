@@ -119,7 +119,7 @@ class Exhaustive(Tuner):
 def search_seconds(log: Path) -> float:
     """Of all runs so far: measuring as it took, compiling as it takes on all cores."""
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return sum(float(run["measure_s"]) + run["compile_cpu_s"] / (os.cpu_count() or 1) for run in runs)
+    return math.fsum(run["measure_s"] + run["compile_cpu_s"] / (os.cpu_count() or 1) for run in runs)
 
 
 def main() -> int:
