@@ -1,8 +1,9 @@
 """Networks with learned kernel shapes on an NVIDIA GPU, against PyTorch's fastest in the same process.
 
 `python -m benchmarks.cuda --check` compares every answer with PyTorch's, measures, and compares with what was asked.
-`python -m benchmarks.cuda --build FOLDER --arch sm_90` compiles the models on a machine without a GPU; with
-`--artifacts FOLDER` they are run where neither a compiler nor TVM is installed.  Rows are NETWORK:DENSITY:BATCH.
+`python -m benchmarks.cuda --build FOLDER --arch sm_90` compiles the models on a machine without a GPU, and notes
+PyTorch's answers; with `--artifacts FOLDER` they are run, and checked, where neither a compiler nor PyTorch is
+installed: numpy and the driver are enough.  Rows are NETWORK:DENSITY:BATCH.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ ERRORS = {"fp32": 1e-5, "fp16": 2e-3}
 ROUNDS, SLICE_MS = 15, 40.0
 
 
-def rows(text: str | None) -> list[Row]:
+def rows(text: str | None, artifacts: Path | None = None) -> list[Row]:
+    """Those that the user names, or that were built, or all."""
     if text is None:
-        return [*ASKED, *CURVE]
+        return [row for row in (*ASKED, *CURVE) if artifacts is None or answer_file(artifacts, row).exists()]
     found = []
     for row in text.split(","):
         name, density, batch = row.split(":")
@@ -48,6 +50,11 @@ def rows(text: str | None) -> list[Row]:
 
 def title(row: Row, precision: str) -> str:
     return f"{row[0]}-d{row[1]:g}-b{row[2]}-{precision}"
+
+
+def answer_file(folder: Path, row: Row) -> Path:
+    """PyTorch's answer to the example, as it was when the artifacts were built."""
+    return folder / f"{title(row, 'answer')}.npy"
 
 
 def model_file(row: Row) -> Path:
@@ -71,10 +78,13 @@ def model_file(row: Row) -> Path:
 def executable(row: Row, precision: str, arch: str, artifacts: Path | None) -> CudaExecutable:
     import lhcc
 
-    if artifacts is not None and (path := artifacts / f"{title(row, precision)}.lhcc").exists():
-        loaded: Any = lhcc.load(path)
-    else:
+    loaded: Any
+    if artifacts is None:
         loaded = lhcc.compile(str(model_file(row)), f"cuda:arch={arch},precision={precision}")
+    elif (path := artifacts / f"{title(row, precision)}.lhcc").exists():
+        loaded = lhcc.load(path)
+    else:
+        raise LhccError(f"there is no {path}", f"make it with --build, --rows {row[0]}:{row[1]:g}:{row[2]}")
     if not isinstance(loaded, CudaExecutable):
         raise LhccError(f"{title(row, precision)} is not for a GPU")
     return loaded
@@ -89,7 +99,7 @@ def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def reference(model: Path, x: NDArray[Any]) -> NDArray[Any]:
-    """PyTorch's answer in fp32 on the processor, to the first images: the others are computed alike."""
+    """PyTorch's answer in fp32 on the processor."""
     import torch
 
     from benchmarks.onnx_to_torch import to_torch
@@ -98,10 +108,16 @@ def reference(model: Path, x: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(to_torch(model).eval()(torch.from_numpy(x)).numpy())
 
 
+def answer(row: Row, x: NDArray[Any], artifacts: Path | None) -> NDArray[Any]:
+    if artifacts is not None and (known := answer_file(artifacts, row)).exists():
+        return np.asarray(np.load(known))
+    return reference(model_file(row), x)
+
+
 def check(row: Row, precision: str, args: argparse.Namespace, report: Report) -> None:
     compiled = executable(row, precision, args.arch, args.artifacts)
     x = example(compiled)
-    error = relative_error(compiled(x), reference(model_file(row), x))
+    error = relative_error(compiled(x), answer(row, x, args.artifacts))
     compiled.close()
     report.figures.append(Figure(f"{title(row, precision)}: relative error", error, ERRORS[precision], "", False))
     print(report.figures[-1], flush=True)
@@ -111,13 +127,13 @@ def measure(row: Row, args: argparse.Namespace, report: Report) -> Case:
     from benchmarks import cuda_peers
 
     compiled = executable(row, "fp16", args.arch, args.artifacts)
-    x, model = example(compiled), model_file(row)
+    x = example(compiled)
     driver = compiled.loaded().driver
     contenders = [cuda_peers.ours(compiled, x)]
     results = [Result("lhcc", "fp16", "ours")]
     for name, make in (("cudnn", cuda_peers.cudnn), ("inductor", cuda_peers.inductor)):
         try:
-            contenders.append(make(model, x))
+            contenders.append(make(model_file(row), x))
             results.append(Result(name, "fp16", version=contenders[-1].version))
         except Exception as error:  # a rival that does not run is shown as such
             report.cases.append(
@@ -163,8 +179,10 @@ def build(args: argparse.Namespace) -> int:
     for row in rows(args.rows):
         for precision in args.precisions.split(","):
             path = args.build / f"{title(row, precision)}.lhcc"
-            executable(row, precision, args.arch, None).save(path)
+            compiled = executable(row, precision, args.arch, None)
+            compiled.save(path)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+        np.save(answer_file(args.build, row), reference(model_file(row), example(compiled)))
     return 0
 
 
@@ -202,7 +220,15 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     report = Report("cuda", origin=origin(), settings={"rounds": args.rounds, "gpu": gpu(driver)})
     print(report.settings["gpu"], flush=True)
-    for row in rows(args.rows):
+    try:
+        return run(args, report)
+    except LhccError as error:
+        print(f"error: {error}")
+        return 2
+
+
+def run(args: argparse.Namespace, report: Report) -> int:
+    for row in rows(args.rows, args.artifacts):
         for precision in args.precisions.split(","):
             check(row, precision, args, report)
         if not args.answers_only:

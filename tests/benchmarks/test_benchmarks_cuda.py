@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cuda
-from benchmarks.results import Case, Result
+from benchmarks.results import ROOT, Case, Result
 from lhcc.runtime import cuda_driver
 
 
@@ -99,14 +101,61 @@ def test_a_whole_run_on_the_emulated_gpu(tmp_path: Path, monkeypatch: pytest.Mon
     assert record["settings"]["gpu"]["name"] == "emulated"
 
 
+BARE = """
+import sys
+for name in ("tvm", "tvm_ffi", "torch", "onnx"):
+    sys.modules[name] = None
+from benchmarks import cuda
+from lhcc.runtime import cuda_driver
+cuda_driver.LIBRARY, *arguments = sys.argv[1:]
+code = cuda.main(arguments)
+print("code", code)
+"""
+
+
+def _bare(library: str, *arguments: str) -> str:
+    """What the benchmark prints where neither TVM nor PyTorch nor onnx can be imported."""
+    command = [sys.executable, "-c", BARE, library, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_artifacts_are_checked_where_only_numpy_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tests.targets_cuda.emulation import compile_without_gpu, driver
+
+    model = tmp_path / "small.onnx"
+    _write(model)
+    (executable,) = compile_without_gpu((str(model), "cuda:arch=sm_90,precision=fp16", {}))
+    row = ("resnet34", 0.25, 64)
+    executable.save(tmp_path / f"{cuda.title(row, 'fp16')}.lhcc")
+    expected = cuda.reference(model, cuda.example(executable))
+    arguments = ("--check", "--answers-only", "--artifacts", str(tmp_path), "--precisions", "fp16")
+    assert "no NVIDIA driver" in (told := _bare("libnothing.so.1", *arguments)) and "code 2" in told
+    np.save(cuda.answer_file(tmp_path, row), expected)
+    told = _bare(str(driver()), *arguments)
+    assert "resnet34-d0.25-b64-fp16: relative error" in told and "code 0" in told
+    np.save(cuda.answer_file(tmp_path, row), expected + 1)
+    told = _bare(str(driver()), *arguments)
+    assert "missed: resnet34" in told and "code 1" in told
+    told = _bare(str(driver()), *arguments, "--rows", "resnet50:0.25:64")
+    assert "error: " in told and "code 2" in told
+
+
 def test_artifacts_are_built_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[Path] = []
 
     class Saved(argparse.Namespace):
+        inputs = (argparse.Namespace(shape=(1, 2)),)
+
         def save(self, path: Path) -> None:
             path.write_bytes(b"x")
             saved.append(path)
 
     monkeypatch.setattr(cuda, "executable", lambda *arguments: Saved())
+    monkeypatch.setattr(cuda, "model_file", lambda row: row)
+    monkeypatch.setattr(cuda, "reference", lambda row, x: 2 * x)
     assert cuda.main(["--build", str(tmp_path / "made"), "--rows", "resnet34:0.25:64", "--precisions", "fp16"]) == 0
     assert [path.name for path in saved] == ["resnet34-d0.25-b64-fp16.lhcc"]
+    row = ("resnet34", 0.25, 64)
+    assert cuda.rows(None, tmp_path / "made") == [row]
+    assert np.load(cuda.answer_file(tmp_path / "made", row)).shape == (1, 2)

@@ -28,6 +28,13 @@ struct Parameters {
 struct Graph { std::vector<Node*> nodes; };
 struct Executable { std::vector<Node> nodes; std::map<Node*, int> number; };
 
+static std::string calls;  // the names of the functions that were called, a line each, with the stream if there is one
+static void note(const char* name, const void* stream = nullptr) {
+  calls += name;
+  if (stream) calls += " " + std::to_string((uint64_t)stream);
+  calls += "\n";
+}
+
 static std::map<uint64_t, std::pair<void*, size_t>> memory;
 static thread_local bool entered;
 static bool initialised;
@@ -42,6 +49,14 @@ static bool owned(uint64_t pointer, size_t size) {
 }
 
 extern "C" {
+
+// What was called since it was last asked.
+const char* noted_calls() {
+  static std::string told;
+  told.swap(calls);
+  calls.clear();
+  return told.c_str();
+}
 
 Result cuInit(unsigned) { return initialised = true, 0; }
 Result cuDriverGetVersion(int* version) { return *version = 13000, 0; }
@@ -62,6 +77,7 @@ Result cuDeviceGetAttribute(int* value, int number, int) {
 }
 
 Result cuMemAlloc_v2(uint64_t* pointer, size_t size) {
+  note("cuMemAlloc_v2");
   if (!entered) return NO_CONTEXT;
   const size_t page = sysconf(_SC_PAGESIZE), used = (size + 255) / 256 * 256, whole = (used + page - 1) / page * page;
   char* start = (char*)mmap(0, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -73,6 +89,7 @@ Result cuMemAlloc_v2(uint64_t* pointer, size_t size) {
 }
 
 Result cuMemFree_v2(uint64_t pointer) {
+  note("cuMemFree_v2");
   if (!memory.count(pointer)) return INVALID;
   const auto [start, size] = memory[pointer];
   const size_t page = sysconf(_SC_PAGESIZE);
@@ -81,13 +98,16 @@ Result cuMemFree_v2(uint64_t pointer) {
   return 0;
 }
 
-Result cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t size, void*) {
+Result cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t size, void* stream) {
+  note("cuMemcpyHtoDAsync_v2", stream);
   return owned(to, size) ? (memcpy((void*)to, from, size), 0) : INVALID;
 }
-Result cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void*) {
+Result cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream) {
+  note("cuMemcpyDtoHAsync_v2", stream);
   return owned(from, size) ? (memcpy(to, (void*)from, size), 0) : INVALID;
 }
-Result cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void*) {
+Result cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t size, void* stream) {
+  note("cuMemcpyDtoDAsync_v2", stream);
   return owned(to, size) && owned(from, size) ? (memcpy((void*)to, (void*)from, size), 0) : INVALID;
 }
 Result cuMemsetD8Async(uint64_t to, unsigned char byte, size_t size, void*) {
@@ -96,6 +116,7 @@ Result cuMemsetD8Async(uint64_t to, unsigned char byte, size_t size, void*) {
 
 // Code is the path of a library, behind a word that says so.
 Result cuModuleLoadData(Module** module, const char* code) {
+  note("cuModuleLoadData");
   if (strncmp(code, "emulated:", 9)) return NO_IMAGE;
   void* library = dlopen(code + 9, RTLD_NOW | RTLD_LOCAL);
   if (!library) return fprintf(stderr, "%s\n", dlerror()), NO_IMAGE;
@@ -124,16 +145,24 @@ static Result start(Kernel* kernel, const unsigned* grid, const unsigned* block,
 }
 
 Result cuLaunchKernel(Kernel* kernel, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                      unsigned shared, void*, void** arguments, void**) {
+                      unsigned shared, void* stream, void** arguments, void**) {
+  note("cuLaunchKernel", stream);
   const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
   return start(kernel, grid, block, shared, arguments);
 }
 
 Result cuStreamCreate(void** stream, unsigned) { return *stream = malloc(1), 0; }
-Result cuStreamSynchronize(void*) { return 0; }
-Result cuStreamWaitEvent(void*, Event*, unsigned) { return 0; }
+Result cuStreamSynchronize(void* stream) {
+  note("cuStreamSynchronize", stream);
+  return 0;
+}
+Result cuStreamWaitEvent(void* stream, Event*, unsigned) {
+  note("cuStreamWaitEvent", stream);
+  return 0;
+}
 Result cuEventCreate(Event** event, unsigned) { return *event = new Event{{}, false}, 0; }
-Result cuEventRecord(Event* event, void*) {
+Result cuEventRecord(Event* event, void* stream) {
+  note("cuEventRecord", stream);
   *event = {std::chrono::steady_clock::now(), true};
   return 0;
 }
@@ -153,11 +182,13 @@ static Node filled(const Parameters& from) {
 Result cuGraphCreate(Graph** graph, unsigned) { return *graph = new Graph, 0; }
 Result cuGraphDestroy(Graph* graph) { return delete graph, 0; }
 Result cuGraphAddKernelNode_v2(Node** node, Graph* graph, Node** before, size_t count, const Parameters* parameters) {
+  note("cuGraphAddKernelNode_v2");
   if (count != (graph->nodes.empty() ? 0 : 1) || (count && *before != graph->nodes.back())) return INVALID;
   graph->nodes.push_back(*node = new Node(filled(*parameters)));
   return 0;
 }
 Result cuGraphInstantiateWithFlags(Executable** executable, Graph* graph, uint64_t) {
+  note("cuGraphInstantiateWithFlags");
   *executable = new Executable;
   for (Node* node : graph->nodes) {
     (*executable)->number[node] = (*executable)->nodes.size();
@@ -166,12 +197,14 @@ Result cuGraphInstantiateWithFlags(Executable** executable, Graph* graph, uint64
   return 0;
 }
 Result cuGraphExecKernelNodeSetParams_v2(Executable* executable, Node* node, const Parameters* parameters) {
+  note("cuGraphExecKernelNodeSetParams_v2");
   if (!executable->number.count(node)) return INVALID;
   executable->nodes[executable->number[node]] = filled(*parameters);
   return 0;
 }
 Result cuGraphExecDestroy(Executable* executable) { return delete executable, 0; }
-Result cuGraphLaunch(Executable* executable, void*) {
+Result cuGraphLaunch(Executable* executable, void* stream) {
+  note("cuGraphLaunch", stream);
   for (Node& node : executable->nodes) {
     std::vector<void*> arguments;
     for (uint64_t& value : node.values) arguments.push_back(&value);

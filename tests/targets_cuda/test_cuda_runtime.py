@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 from collections.abc import Iterator
@@ -113,6 +114,42 @@ def test_a_run_on_the_callers_memory_touches_no_other(gpu: None, x: np.ndarray[A
     assert np.array_equal(executable(x)[0], expected[0])
     for pointer in (*inputs, *outputs):
         driver.free(pointer)
+
+
+def _called(driver: Any) -> list[str]:
+    """The functions of the driver that were called since this was asked last, with their streams."""
+    driver.library.noted_calls.restype = ctypes.c_char_p
+    return driver.library.noted_calls().decode().split("\n")[:-1]  # type: ignore[no-any-return]
+
+
+def test_what_the_driver_is_asked_for(gpu: None, x: np.ndarray[Any, Any]) -> None:
+    """Weights go to the GPU once; a run is one launch of a graph, and nothing waits but who wants arrays back."""
+    executable = CudaExecutable(_compiled().program)
+    _called(cuda_driver.Driver())
+    loaded = executable.loaded()
+    driver, stream = loaded.driver, loaded.stream
+    memories, kernels = 2 + len(executable.inputs) + len(executable.outputs), len(executable.program.calls)
+    assert _called(driver) == [
+        "cuModuleLoadData", "cuMemAlloc_v2", f"cuMemcpyHtoDAsync_v2 {stream}", *["cuMemAlloc_v2"] * (memories - 1),
+        *["cuGraphAddKernelNode_v2"] * kernels, "cuGraphInstantiateWithFlags", f"cuStreamSynchronize {stream}",
+    ]  # fmt: skip
+    copy = [f"cuMemcpyDtoDAsync_v2 {stream}"] * len(executable.program.copies)
+    for _ in range(2):
+        executable(x)
+        assert _called(driver) == [
+            f"cuMemcpyHtoDAsync_v2 {stream}", f"cuGraphLaunch {stream}", *copy, f"cuEventRecord {stream}",
+            *[f"cuMemcpyDtoHAsync_v2 {stream}"] * len(executable.outputs), f"cuStreamSynchronize {stream}",
+        ]  # fmt: skip
+    theirs = driver.stream()
+    places = tuple(driver.allocate(spec.nbytes) for spec in (*executable.inputs, *executable.outputs))
+    _called(driver)
+    loaded.run(places[:1], places[1:], theirs)
+    loaded.run(places[:1], places[1:], theirs)
+    first, second = " ".join(_called(driver)).split(f"cuStreamWaitEvent {theirs} ")
+    assert set(first.split()) == {"cuGraphExecKernelNodeSetParams_v2"}, "its kernels get the pointers of the caller"
+    run = [f"cuGraphLaunch {theirs}", *[f"cuMemcpyDtoDAsync_v2 {theirs}"] * len(copy), f"cuEventRecord {theirs}"]
+    assert second == " ".join(run * 2), "once it waits for the run before, which used the same memory"
+    executable.close()
 
 
 def test_memory_is_given_back_and_taken_again(gpu: None, x: np.ndarray[Any, Any]) -> None:
