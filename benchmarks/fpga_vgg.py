@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--density", type=float, nargs="+", default=[0.1, 0.2])
     parser.add_argument("--simulate", action="store_true", help="one image through the circuit, compared bit for bit")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", type=Path, help="write the rows here")
     arguments = parser.parse_args()
     results = []
     for density in arguments.density:
@@ -84,8 +84,8 @@ def main() -> None:
             row["distinct_results"] = len(np.unique(run.outputs[0]))
         results.append(row)
         print(json.dumps(row))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

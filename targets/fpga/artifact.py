@@ -13,7 +13,8 @@ from lhcc.errors import ArtifactError
 from lhcc.integer import Program
 from lhcc.integer.storage import from_parts, to_parts
 from lhcc.runtime import container
-from lhcc.targets.fpga.executable import FpgaExecutable, FpgaOptions, compile_program
+from lhcc.targets.fpga.executable import FpgaExecutable, compile_program
+from lhcc.targets.fpga.options import FpgaOptions
 
 KIND = "fpga"
 

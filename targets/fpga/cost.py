@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from lhcc.integer import Conv, Dense, Program
 from lhcc.integer.core import width
 from lhcc.targets.fpga.arithmetic import signed_digits
+from lhcc.targets.fpga.folded_code import Demands
+from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
 from lhcc.targets.fpga.netlist import Netlist
 from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, TransposedStage
 
@@ -20,6 +22,9 @@ DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
 }
 
 
+_DEPTHS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16_384}
+"""bits of a word: words of a block memory of 18 kbit"""
+
 DEEPEST = 64
 """pixels up to which a line is kept in LUTs: four of them hold 6 bits of 32 pixels"""
 
@@ -29,9 +34,11 @@ class Area:
     luts: int = 0
     flip_flops: int = 0
     memory_bits: int = 0
+    half_memories: int = 0
+    """block memories of 18 kbit, of which two make one of 36 kbit"""
 
     def __add__(self, other: Area) -> Area:
-        return Area(self.luts + other.luts, self.flip_flops + other.flip_flops, self.memory_bits + other.memory_bits)
+        return Area(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def weight(self) -> float:
@@ -40,7 +47,13 @@ class Area:
 
     @property
     def block_memories(self) -> int:
-        return -(-self.memory_bits // 36_864)
+        return -(-self.half_memories // 2)
+
+
+def memory(bits: int, depth: int) -> Area:
+    """A memory with a read and a write port, in the shape of block memories that takes the fewest."""
+    halves = min(-(-bits // lanes) * -(-depth // _DEPTHS[lanes]) for lanes in _DEPTHS)
+    return Area(memory_bits=bits * depth, half_memories=halves)
 
 
 def logic_luts(net: Netlist) -> int:
@@ -67,12 +80,12 @@ def area(stage: AnyStage) -> Area:
         return Area(stage.output.word * -(-stage.depth // 32) + 12, 12)
     if isinstance(stage, ArrayStage):
         c = stage.code
-        unit = c.digits * (c.activation_bits + c.largest_shift // 2 + 4)
-        memory = sum(4 * len(lines[0]) * len(lines) for lines in (c.jobs, c.passes, c.weights, c.biases))
-        memory += 32 * c.activation_bits * (c.words + c.input_words) + 16 * c.accumulator_bits * c.pixels
-        return Area(512 * unit + 16 * 6 * c.accumulator_bits + 600, 16 * 8 * c.accumulator_bits, memory)
+        words = [(4 * len(lines[0]), len(lines)) for lines in (c.jobs, c.passes, c.weights, c.biases)]
+        words += [(INPUTS * c.activation_bits, n) for n in (c.words, c.banks * c.input_words)]
+        memories = [memory(bits, depth) for bits, depth in [*words, (OUTPUTS * c.accumulator_bits, c.pixels)]]
+        return sum(memories, _array_logic(c.activation_bits, c.digits, c.largest_shift, c.accumulator_bits))
     registers = stage.schedule.register_bits(stage.logic) + stage.steps
-    luts, memory = logic_luts(stage.logic) + 20, 0
+    luts, lines = logic_luts(stage.logic) + 20, Area()
     if isinstance(stage, TransposedStage):
         registers += stage.product_schedule.register_bits(stage.products)
         registers += sum(width(*ends) for ends in stage.links[-1].sums.values())
@@ -84,8 +97,20 @@ def area(stage: AnyStage) -> Area:
             luts += -(-bits // 6) * 4 * -(-pixels // 32) + 2 * pixels.bit_length()
             registers += bits
         else:
-            memory += bits * pixels
-    return Area(luts, registers, memory)
+            lines += memory(bits, pixels)
+    return Area(luts, registers) + lines
+
+
+def array_area(d: Demands) -> Area:
+    """Of an array that has not been laid out yet."""
+    weights = memory(INPUTS * OUTPUTS * d.digits * (max(1, d.largest_shift.bit_length()) + 2), d.pairs)
+    maps = memory(INPUTS * d.activation_bits, d.words) + memory(OUTPUTS * d.accumulator_bits, d.pixels)
+    return _array_logic(d.activation_bits, d.digits, d.largest_shift, d.accumulator_bits) + weights + maps
+
+
+def _array_logic(activation_bits: int, digits: int, largest_shift: int, accumulator_bits: int) -> Area:
+    unit = digits * (activation_bits + largest_shift // 2 + 4)
+    return Area(INPUTS * OUTPUTS * unit + OUTPUTS * 6 * accumulator_bits + 600, OUTPUTS * 8 * accumulator_bits)
 
 
 def unrolled_estimate(program: Program) -> int:

@@ -139,44 +139,59 @@ class _Fifo(_Unit):
         self.valid = self.count > 0
 
 
+WAITS = 1 << 62
+"""of a leap: it does nothing until something comes in"""
+
+
 class _Array(_Pipe):
-    """The folded array: an image is stored word by word, then the jobs run, with idle cycles between them."""
+    """The folded array: images are stored word by word, as many as there is room for; each then runs through the jobs,
+    with idle cycles between them."""
 
     def __init__(self, stage: ArrayStage, inputs: list[int], output: int) -> None:
         super().__init__(inputs, output, GAP)
-        self.words, self.blocks = stage.code.input_words, stage.code.input_blocks
+        self.banks, self.blocks = stage.code.banks, 1 if stage.code.input_lanes else stage.code.input_blocks
+        self.words = stage.inputs[0].transfers * self.blocks
         readers = [
             k for k, j in enumerate(stage.folding.jobs) if any(s.tensor == stage.folding.input for s in j.sources)
         ]
-        self.from_input, self.release = set(readers), max(readers)
+        self.waiting, self.release = set(readers), max(readers)
         self.lengths = [j.cycles for j in stage.folding.jobs]
         self.sends = _sends(stage)
-        self.word = self.job = self.at = self.idle = 0
-        self.full = self.loaded = False
+        self.word = self.job = self.at = self.idle = self.full = 0
+        self.loaded = self.storing = False
+
+    @property
+    def issues(self) -> bool:
+        return self.loaded and self.idle == 0 and (self.full > 0 or self.job not in self.waiting)
 
     def leap(self) -> int:
-        """Cycles that pass before it next sends, ends a job, or waits: they can be counted without being played."""
-        if self.bits or not self.loaded or self.idle or not (self.full or self.job not in self.from_input):
+        """Cycles that pass before it next sends, ends a job, or takes something in: counted without being played."""
+        if self.bits or self.storing or not self.loaded or self.idle:
             return 0
+        if not self.issues:
+            return WAITS
         end = self.lengths[self.job] - 1
         if self.job == len(self.lengths) - 1:
             end = min((s for s in self.sends if s >= self.at), default=end)
         return end - self.at
 
+    def skip(self, cycles: int) -> None:
+        self.at += cycles if self.issues else 0
+
     def ready(self, offered: list[bool], out_ready: bool) -> bool:
-        return not self.full and self.word % self.blocks == self.blocks - 1
+        return self.full < self.banks and self.word % self.blocks == self.blocks - 1
 
     def clock(self, taken: bool, offered: bool, out_ready: bool) -> None:
-        stored = offered and not self.full
+        self.storing = offered and self.full < self.banks
         if not (self.valid and not out_ready):
             self._go()
-        if stored:
+        if self.storing:
             self.word += 1
             if self.word == self.words:
-                self.word, self.full = 0, True
+                self.word, self.full = 0, self.full + 1
 
     def _go(self) -> None:
-        issue = self.loaded and self.idle == 0 and (self.full or self.job not in self.from_input)
+        issue = self.issues
         self.move(issue and self.job == len(self.lengths) - 1 and self.at in self.sends)
         if not self.loaded:
             self.loaded = True
@@ -185,7 +200,7 @@ class _Array(_Pipe):
         elif issue:
             self.at += 1
             if self.at == self.lengths[self.job]:
-                self.full = self.full and self.job != self.release
+                self.full -= self.job == self.release
                 self.at, self.idle, self.job = 0, GAP, (self.job + 1) % len(self.lengths)
 
 
@@ -278,9 +293,10 @@ def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
             u.clock(taken, seen[k][0], moved[u.output])
         if arrays and not any(moved) and all(u.resting or isinstance(u, _Array) for u in units):
             leap = min(u.leap() for u in arrays)
+            leap = 0 if leap == WAITS else leap  # then something comes in the next cycle
             cycle += leap
             for u in arrays:
-                u.at += leap
+                u.skip(leap)
             for k, u in enumerate(units):
                 stalled[k] += leap * u.valid
         for k in range(inputs):

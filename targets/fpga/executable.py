@@ -4,62 +4,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lhcc.errors import TargetError
 from lhcc.integer import Program
 from lhcc.integer.core import Ints
-from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matrix
-from lhcc.targets.fpga.cost import DEVICES, Area, area, unrolled_estimate
+from lhcc.targets.fpga.cost import Area, area
 from lhcc.targets.fpga.cycles import Timing, predict
-from lhcc.targets.fpga.folding import place_folded
-from lhcc.targets.fpga.forms import FORMS
+from lhcc.targets.fpga.design import design
+from lhcc.targets.fpga.options import FpgaOptions
 from lhcc.targets.fpga.packing import pack, unpack
-from lhcc.targets.fpga.placement import place
 from lhcc.targets.fpga.report import FpgaProfile, rows
 from lhcc.targets.fpga.schematic import blocks, svg
-from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline
+from lhcc.targets.fpga.stages import Pipeline
 from lhcc.targets.fpga.testbench import write_testbench
 from lhcc.targets.fpga.verilator import PortShape, Simulation, build
 from lhcc.targets.fpga.verilog_top import write_files
-
-
-@dataclass(frozen=True)
-class FpgaOptions:
-    """`reuse`: 1 unrolls every layer, "folded" shares one block array, "auto" takes what fits; `clock` in MHz."""
-
-    reuse: int | str = "auto"
-    clock: float = 100.0
-    device: str = "xc7a100t"
-    max_luts: int | None = None
-    max_bram: int | None = None
-    adder_seconds: float = 0.0
-    """search time for shared additions per layer; 0 shares greedily, negative shares nothing"""
-    form: str = "auto"
-    """of unrolled convolutions: direct, transposed, hybrid-rows, hybrid-columns, or whichever costs least"""
-
-    def __post_init__(self) -> None:
-        if self.reuse not in (1, "folded", "auto"):
-            raise TargetError(f"reuse={self.reuse} is not known", "choose 1, folded or auto")
-        if self.form not in ("auto", *FORMS):
-            raise TargetError(f"form={self.form} is not known", f"choose auto, {', '.join(FORMS)}")
-        if self.device not in DEVICES:
-            raise TargetError(f"device '{self.device}' is unknown", f"known devices: {', '.join(DEVICES)}")
-        if not 1 <= self.clock <= 1000:
-            raise TargetError(f"clock={self.clock} MHz is not between 1 and 1000")
-
-    @property
-    def period(self) -> float:
-        return 1000.0 / self.clock
-
-    @property
-    def luts(self) -> int:
-        return self.max_luts if self.max_luts is not None else DEVICES[self.device][0]
 
 
 @dataclass
@@ -188,41 +152,6 @@ class FpgaExecutable:
 
 
 def compile_program(program: Program, options: FpgaOptions | None = None, folder: Path | None = None) -> FpgaExecutable:
-    """Chooses the datapath, places every layer, sizes the FIFOs by the cycle model."""
+    """The circuit that the options ask for, or the reason why there is none."""
     chosen = options or FpgaOptions()
-    estimate = unrolled_estimate(program)
-    if chosen.reuse == 1 or (chosen.reuse == "auto" and estimate <= chosen.luts):
-        multiply: Multiply = constant_matrix if chosen.adder_seconds < 0 else shared_matrix(chosen.adder_seconds)
-        pipeline = _sized(place(program, chosen.period, multiply, chosen.form))
-    else:
-        pipeline = place_folded(program, chosen.period)
-    executable = FpgaExecutable(program, pipeline, chosen, folder)
-    _check(executable)
-    return executable
-
-
-def _sized(pipeline: Pipeline) -> Pipeline:
-    """FIFOs one deeper than they ever fill when nothing holds the pipeline up: then no branch waits for the other.
-
-    One deeper, because a full FIFO takes nothing in the cycle in which it gives."""
-    if not any(isinstance(s, FifoStage) for s in pipeline.stages):
-        return pipeline
-    water = predict(pipeline, 3, endless=True).high_water
-    stages = [replace(s, depth=max(2, water[s.name] + 1)) if isinstance(s, FifoStage) else s for s in pipeline.stages]
-    return replace(pipeline, stages=tuple(stages))
-
-
-def _check(executable: FpgaExecutable) -> None:
-    options, used = executable.options, executable.area
-    if options.max_luts is not None and used.luts > options.max_luts:
-        largest = max(executable.pipeline.stages, key=lambda s: area(s).luts)
-        folded = any(isinstance(s, ArrayStage) for s in executable.pipeline.stages)
-        raise TargetError(
-            f"{used.luts} LUTs are needed and max_luts={options.max_luts}; '{largest.name}' takes {area(largest).luts}",
-            "fewer weight digits or activation bits make the array smaller" if folded else "use reuse=folded",
-        )
-    if options.max_bram is not None and used.block_memories > options.max_bram:
-        raise TargetError(
-            f"{used.block_memories} block memories are needed and max_bram={options.max_bram}",
-            "a lower density, or fewer digits per weight, needs less weight memory",
-        )
+    return FpgaExecutable(program, design(program, chosen), chosen, folder)

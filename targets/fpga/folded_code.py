@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
 from lhcc.integer.core import width
 from lhcc.targets.fpga.arithmetic import signed_digits
-from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS, Folding, Job, allocate
+from lhcc.targets.fpga.folded_jobs import GAP, INPUTS, OUTPUTS, Folding, Job, allocate
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,12 @@ class Code:
     address_bits: int
     words: int
     input_words: int
+    """of one image"""
     input_blocks: int
+    input_lanes: bool
+    """whether the image comes 16 channels at a time, as another array sends it, and not pixel by pixel"""
+    banks: int
+    """images that it can hold at its input"""
     pixels: int
     digits: int
     shift_bits: int
@@ -46,6 +52,36 @@ class Code:
     def files(self, prefix: str) -> dict[str, str]:
         parts = {"jobs": self.jobs, "passes": self.passes, "weights": self.weights, "biases": self.biases}
         return {f"{prefix}_{name}.mem": "\n".join(lines) + "\n" for name, lines in parts.items()}
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What layers ask of an array, for an estimate of its size: all sizes are the largest, `pairs` add up."""
+
+    activation_bits: int
+    digits: int
+    largest_shift: int
+    accumulator_bits: int
+    pairs: int
+    words: int
+    """of the largest two maps that are needed at once"""
+    pixels: int
+
+    def join(self, other: Demands) -> Demands:
+        larger = {f.name: max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return Demands(**{**larger, "pairs": self.pairs + other.pairs})
+
+
+def demands(folding: Folding) -> Demands:
+    types, jobs = folding.types, folding.jobs
+    maps = [_blocks(types[j.output].channels) * _pixels(types[j.output].shape) for j in jobs]
+    first = types[folding.input]
+    maps = [_blocks(first.channels) * _pixels(first.shape), *maps]
+    return Demands(
+        max(types[n].bits for n in (folding.input, *(j.output for j in jobs[:-1]))), folding.digits,
+        folding.largest_shift, max(_accumulator(folding, j) for j in jobs), sum(len(j.pairs) for j in jobs),
+        max(a + b for a, b in pairwise(maps)), max(j.pixels for j in jobs),
+    )  # fmt: skip
 
 
 def _blocks(channels: int) -> int:
@@ -68,7 +104,7 @@ def _word(fields: Sequence[Field], values: dict[str, int]) -> str:
     return f"{word:0{-(-position // 4)}x}"
 
 
-def encode(folding: Folding) -> Code:
+def encode(folding: Folding, input_lanes: bool = False) -> Code:
     types, last = folding.types, folding.jobs[-1]
     stored = [types[folding.input], *(types[j.output] for j in folding.jobs[:-1])]
     signed = any(t.signed for t in stored)
@@ -91,12 +127,12 @@ def encode(folding: Folding) -> Code:
         Field("rows", small), Field("columns", small), Field("height", small), Field("width", small),
         Field("stride", strides), Field("pool", 1), Field("step", address, True), Field("down", address, True),
         Field("next_square", address, True), Field("next_row", address, True), Field("out_step", address),
-        Field("from_input", 1), Field("releases", 1), Field("to_output", 1), Field("shift", 6),
+        Field("waits", 1), Field("releases", 1), Field("to_output", 1), Field("shift", 6),
         Field("low", accumulator, True), Field("high", accumulator, True),
     )  # fmt: skip
     pass_fields = (
         Field("source", address, True), Field("dy", extent, True), Field("dx", extent, True), Field("first", 1),
-        Field("last", 1), Field("end_of_job", 1), Field("target", address), Field("upper", 1),
+        Field("last", 1), Field("end_of_job", 1), Field("target", address), Field("upper", 1), Field("from_input", 1),
     )  # fmt: skip
     jobs, passes, weights, biases = list[str](), list[str](), list[str](), list[str]()
     for job in folding.jobs:
@@ -121,14 +157,21 @@ def encode(folding: Folding) -> Code:
                 "last": k + 1 == len(job.pairs) or job.pairs[k + 1].output_block != pair.output_block,
                 "end_of_job": k + 1 == len(job.pairs),
                 "target": base.get(job.output, 0) + pair.output_block // 2,
-                "upper": pair.output_block % 2,
+                "upper": pair.output_block % 2, "from_input": pair.source.tensor == folding.input,
             }))  # fmt: skip
             weights.append(_weights(pair.weights, folding.digits, shift_bits))
     return Code(
         activation, signed, result_signed, accumulator, result, address, words, input_words,
-        input_blocks, pixels, folding.digits,
+        input_blocks, input_lanes, _banks(folding, input_words, input_lanes), pixels, folding.digits,
         shift_bits, folding.largest_shift, job_fields, pass_fields, jobs, passes, weights, biases,
     )  # fmt: skip
+
+
+def _banks(folding: Folding, input_words: int, input_lanes: bool) -> int:
+    """One where the next image has time to come in after the last job that reads it, else two."""
+    readers = [k for k, j in enumerate(folding.jobs) if any(s.tensor == folding.input for s in j.sources)]
+    held = sum(j.cycles + GAP for j in folding.jobs[: readers[-1] + 1])
+    return 2 if input_lanes or held + input_words > folding.period else 1
 
 
 def _image(folding: Folding, job: Job) -> tuple[int, int]:
@@ -156,18 +199,16 @@ def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dic
     u = stride * _blocks(source.channels)
     r = u * columns
     walked = job.walked
-    readers = {s.tensor for s in job.sources}
-    assert readers == {folding.input} or folding.input not in readers, "input and stored tensors are not mixed"
     most = (1 << accumulator - 1) - 1
-    from_input = folding.input in readers
+    waits = any(s.tensor == folding.input for s in job.sources)
     later = folding.jobs[[j.name for j in folding.jobs].index(job.name) + 1 :]
     needed = any(s.tensor == folding.input for j in later for s in j.sources)
     return {
         "rows": walked[0] - 1, "columns": walked[1] - 1, "height": height, "width": columns,
         "stride": stride, "pool": int(job.pool), "step": u, "down": r - u, "next_square": u - r,
         "next_row": r - (walked[1] - 1) * u,
-        "out_step": _blocks(folding.types[job.output].channels), "from_input": int(from_input),
-        "releases": int(from_input and not needed),
+        "out_step": _blocks(folding.types[job.output].channels), "waits": int(waits),
+        "releases": int(waits and not needed),
         "to_output": int(last), "shift": job.shift,
         "low": -most - 1 if job.low is None else job.low, "high": most if job.high is None else job.high,
     }  # fmt: skip

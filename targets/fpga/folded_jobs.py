@@ -167,12 +167,8 @@ class _Folder:
         return Folding(tuple(self.jobs), self.program.inputs[0].name, types)
 
     def _check(self, job: Job) -> None:
-        """One job reads one memory with one step from pixel to pixel."""
+        """One job goes with one step from pixel to pixel."""
         tensors = {s.tensor for s in job.sources}
-        if len({t == self.program.inputs[0].name for t in tensors}) > 1:
-            raise TargetError(
-                f"'{job.name}' joins the input with a later layer, not on the folded array", "use reuse=1"
-            )
         if len({-(-self.program.types[t].channels // INPUTS) for t in tensors}) > 1:
             message = f"'{job.name}' joins tensors of different numbers of {INPUTS}-channel blocks"
             raise TargetError(message, "use reuse=1")
@@ -214,9 +210,8 @@ class _Folder:
             alone = len(self.program.users[before.output]) == 1 and name != step.inputs[1 - k]
             same = [self.program.types[t].shape for t in (*(s.tensor for s in before.sources), before.output)]
             blocks = {-(-shape[-1] // INPUTS) for shape in same}
-            mixed = {t == self.program.inputs[0].name for t in (other, *(s.tensor for s in before.sources))}
             plain = before.low is None and before.high is None and before.output not in self.program.outputs
-            if not (alone and plain and len(blocks) == len(mixed) == 1 and len({s[:-1] for s in same}) == 1):
+            if not (alone and plain and len(blocks) == 1 and len({s[:-1] for s in same}) == 1):
                 continue
             job.sources = [replace(s, matrix=s.matrix << shift) for s in before.sources] + [job.sources[1 - k]]
             job.bias = before.bias << shift

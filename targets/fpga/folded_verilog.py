@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lhcc.targets.fpga.folded_code import Code, Field
+from lhcc.targets.fpga.folded_input import Images, image
 from lhcc.targets.fpga.folded_jobs import GAP, INPUTS, OUTPUTS
 
 
@@ -22,13 +23,14 @@ def _bits(fields: Sequence[Field]) -> int:
     return sum(f.bits for f in fields)
 
 
-def write_array(name: str, code: Code, input_bits: int, input_channels: int, input_signed: bool, channels: int) -> str:
+def write_array(name: str, code: Code, x: Images, channels: int) -> str:
     """`channels` results leave side by side when the last job makes one pixel; else 16 at a time, block by block."""
     c = code
     operand, unit = c.activation_bits + (not c.activations_signed), c.digits * (c.shift_bits + 2)
     product = operand + c.largest_shift + (c.digits - 1).bit_length() + 1
     part = min(c.accumulator_bits, product + 3)
     product = min(product, part)
+    spread = f"{{{part - product}{{product[{product - 1}]}}}}, " if part > product else ""
     pixel_bits = max(1, c.pixels.bit_length())
     passes, jobs = len(c.passes), len(c.jobs)
     pass_at, job_at = max(1, passes.bit_length()), max(1, jobs.bit_length())
@@ -37,16 +39,8 @@ def write_array(name: str, code: Code, input_bits: int, input_channels: int, inp
     coordinate = max(f.bits for f in c.pass_fields if f.name in ("dy", "dx")) + 2
     whole = INPUTS * c.activation_bits
     half = OUTPUTS * c.activation_bits
-    pad_bits = c.input_blocks * INPUTS
     widen = "1'b0, " if not c.activations_signed else ""
-    channel_bits = input_bits
-    sign = f"in_data[i * {channel_bits} + {channel_bits - 1}]" if input_signed else "1'b0"
-    fill = c.activation_bits - channel_bits
-    spread = (
-        f"{{{{{fill}{{{sign}}}}}, in_data[i * {channel_bits} +: {channel_bits}]}}"
-        if fill
-        else (f"in_data[i * {channel_bits} +: {channel_bits}]")
-    )
+    image_address = f"bank_out ? {c.input_words} + address : address" if c.banks > 1 else "address"
 
     def top(word: str) -> str:
         """one more bit in front, so that signed comparison is right for both kinds of results"""
@@ -56,7 +50,7 @@ def write_array(name: str, code: Code, input_bits: int, input_channels: int, inp
     return f"""// {passes} passes in {jobs} jobs over an array of {INPUTS} x {OUTPUTS} shift-add units
 module {name} (
   input wire clk, input wire rst,
-  input wire [{input_channels * input_bits - 1}:0] in_data, input wire in_valid, output wire in_ready,
+  input wire [{x.bits * x.lanes - 1}:0] in_data, input wire in_valid, output wire in_ready,
   output reg [{int(out_words) * c.result_bits - 1}:0] out_data, output reg out_valid, input wire out_ready
 );
   // everything stands still while a result waits to be taken
@@ -74,34 +68,7 @@ module {name} (
     $readmemh("{name}_biases.mem", biases);
   end
 
-  // ---- the image comes in: one memory of its own, filled while the rest of the last image is computed
-  reg [{whole - 1}:0] image [0:{c.input_words - 1}];
-  reg [{c.address_bits - 1}:0] image_at;
-  reg [{max(1, c.input_blocks.bit_length()) - 1}:0] image_block;
-  reg full;
-  wire image_released;
-  wire [{pad_bits * c.activation_bits - 1}:0] padded;
-  genvar i;
-  generate for (i = 0; i < {pad_bits}; i = i + 1) begin : spread
-    if (i < {input_channels}) assign padded[i * {c.activation_bits} +: {c.activation_bits}] = {spread};
-    else assign padded[i * {c.activation_bits} +: {c.activation_bits}] = 0;
-  end endgenerate
-  wire last_block = image_block == {c.input_blocks - 1};
-  assign in_ready = !full & last_block;
-  wire store = in_valid & !full;
-  always @(posedge clk) begin
-    if (store) image[image_at] <= padded[image_block * {whole} +: {whole}];
-    if (rst) begin full <= 0; image_at <= 0; image_block <= 0; end
-    else begin
-      if (store) begin
-        image_block <= last_block ? 0 : image_block + 1'b1;
-        image_at <= image_at == {c.input_words - 1} ? 0 : image_at + 1'b1;
-        if (image_at == {c.input_words - 1}) full <= 1;
-      end
-      if (image_released & go) full <= 0;
-    end
-  end
-
+{image(c, x)}
   // ---- the sequencer: pass by pass, pixel by pixel; with pooling the pixels of a square follow each other
   reg [{pass_at - 1}:0] pass;
   reg [{job_at - 1}:0] job;
@@ -118,7 +85,7 @@ module {name} (
   reg signed [{coordinate - 1}:0] y, x;
   reg signed [{c.address_bits - 1}:0] offset;
   reg [{c.address_bits - 1}:0] out_offset;
-  wire issue = loaded & idle == 0 & (full | !j_from_input);
+  wire issue = loaded & idle == 0 & (full[bank_out] | !j_waits);
   wire square_done = !j_pool | square == 3;
   wire row_done = square_done & column == j_columns;
   wire pass_done = row_done & row == j_rows;
@@ -184,9 +151,9 @@ module {name} (
   reg signed [{c.accumulator_bits - 1}:0] low1, low2, low3, low4, low5, high1, high2, high3, high4, high5;
   always @(posedge clk) if (go) begin
     from_store <= store_words[address];
-    from_image <= image[address];
+    from_image <= image[{image_address}];
     w <= weights[pass];
-    inside1 <= hit; image1 <= j_from_input;
+    inside1 <= hit; image1 <= p_from_input;
     first1 <= p_first; last1 <= p_last; pixel1 <= pixel; group1 <= group; square1 <= square;
     done1 <= pass_done; target1 <= p_target + out_offset; upper1 <= p_upper; pool1 <= j_pool; to1 <= j_to_output;
     shift1 <= j_shift; low1 <= j_low; high1 <= j_high;
@@ -224,27 +191,37 @@ module {name} (
   end
   wire [{OUTPUTS * c.result_bits - 1}:0] result, pooled;
   reg [{OUTPUTS * c.result_bits - 1}:0] result6, best;
-  genvar o, g, n, d;
+  genvar o, g;
   generate for (o = 0; o < {OUTPUTS}; o = o + 1) begin : lane
     wire [{4 * part - 1}:0] part_wires;
     for (g = 0; g < 4; g = g + 1) begin : quarter
-      reg signed [{part - 1}:0] partial;
-      wire signed [{part - 1}:0] running [0:8];
-      assign running[0] = 0;
-      for (n = 0; n < 8; n = n + 1) begin : unit
-        wire signed [{operand - 1}:0] a =
-          {{{widen}operands[(g * 8 + n) * {c.activation_bits} +: {c.activation_bits}]}};
-        wire [{unit - 1}:0] code = w[(o * {INPUTS} + g * 8 + n) * {unit} +: {unit}];
-        wire signed [{product - 1}:0] digits [0:{c.digits}];
-        assign digits[0] = 0;
-        for (d = 0; d < {c.digits}; d = d + 1) begin : digit
-          wire signed [{product - 1}:0] shifted = a <<< code[d * {c.shift_bits + 2} + 2 +: {c.shift_bits}];
-          assign digits[d + 1] = digits[d] + (!code[d * {c.shift_bits + 2}] ? 0
-            : code[d * {c.shift_bits + 2} + 1] ? -shifted : shifted);
+      reg signed [{part - 1}:0] partial, running;
+      reg signed [{product - 1}:0] moved, term, product;
+      reg [{unit - 1}:0] code;
+      reg [{c.shift_bits + 1}:0] key;
+      reg [{part}:0] carried;
+      integer n, d, s;
+      // a subtracted digit is inverted, and the one that is missing then enters an addition as its carry
+      always @* begin
+        running = 0;
+        for (n = 0; n < 8; n = n + 1) begin
+          code = w[(o * {INPUTS} + g * 8 + n) * {unit} +: {unit}];
+          for (d = 0; d < {c.digits}; d = d + 1) begin
+            key = code[d * {c.shift_bits + 2} +: {c.shift_bits + 2}];
+            moved = $signed({{{widen}operands[(g * 8 + n) * {c.activation_bits} +: {c.activation_bits}]}});
+            for (s = 0; s < {c.shift_bits}; s = s + 1) if (key[2 + s]) moved = moved <<< (1 << s);
+            term = (key[0] ? moved : 0) ^ {{{product}{{key[1]}}}};
+            if (d == 0) product = term;
+            else begin
+              carried = {{product, 1'b1}} + {{term, key[1]}};
+              product = carried[{product}:1];
+            end
+          end
+          carried = {{running, 1'b1}} + {{{spread}product, code[1]}};
+          running = carried[{part}:1];
         end
-        assign running[n + 1] = running[n] + digits[{c.digits}];
       end
-      always @(posedge clk) if (go) partial <= running[8];
+      always @(posedge clk) if (go) partial <= running;
       assign part_wires[g * {part} +: {part}] = partial;
     end
     wire signed [{part - 1}:0] a = part_wires[0 +: {part}], b = part_wires[{part} +: {part}];

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -45,18 +46,20 @@ ELEMENTWISE = (Clip, Requantise, Piecewise)
 
 class Placer:
     """Walks the program once; `multiply` builds constant matrices, `period` is the clock period in ns, `form` a form
-    of convolutions, or "auto"."""
+    of convolutions, or "auto"; `streams` are inputs that another part of the circuit sends."""
 
-    def __init__(self, program: Program, period: float, multiply: Multiply, form: str) -> None:
+    def __init__(
+        self, program: Program, period: float, multiply: Multiply, form: str, streams: Mapping[str, Stream]
+    ) -> None:
         self.program, self.period, self.multiply, self.form = program, period, multiply, form
-        self.streams: dict[str, Stream] = {}
+        self.streams = dict(streams)
         self.stages: list[AnyStage] = []
         self.absorbed: set[str] = set()
 
     def place(self) -> Pipeline:
         for step in self.program.instructions:
             if isinstance(step, Input):
-                self.streams[step.name] = Stream(step.name, self.program.types[step.name])
+                self.streams.setdefault(step.name, Stream(step.name, self.program.types[step.name]))
             elif step.name not in self.absorbed:
                 self._place(step)
         outputs = tuple(self.streams[n] for n in self.program.outputs)
@@ -218,5 +221,11 @@ class Placer:
         self._windowed(step, x, Window((1, 1)), net, wires, values, tail, None)
 
 
-def place(program: Program, period: float, multiply: Multiply, form: str = "auto") -> Pipeline:
-    return Placer(program, period, multiply, form).place()
+def place(
+    program: Program,
+    period: float,
+    multiply: Multiply,
+    form: str = "auto",
+    streams: Mapping[str, Stream] = MappingProxyType({}),
+) -> Pipeline:
+    return Placer(program, period, multiply, form, streams).place()

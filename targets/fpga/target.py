@@ -9,7 +9,8 @@ from typing import Any
 from lhcc.errors import TargetError
 from lhcc.integer import Program
 from lhcc.targets.base import Options, Pass
-from lhcc.targets.fpga.executable import FpgaOptions, compile_program
+from lhcc.targets.fpga.executable import compile_program
+from lhcc.targets.fpga.options import FpgaOptions
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def create(arguments: Mapping[str, str]) -> FpgaTarget:
             raise TargetError(f"target 'fpga' has no argument '{name}'", f"it takes {', '.join(known)}")
         if name == "clock":
             values[name] = _number(name, text, "MHz")
-        elif name == "adder_seconds":
+        elif name in ("adder_seconds", "target_fps"):
             values[name] = _number(name, text)
         elif name in ("max_luts", "max_bram") or (name == "reuse" and text.isdigit()):
             values[name] = int(_number(name, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -104,9 +105,9 @@ def write_testbench(pipeline: Pipeline, inputs: Sequence[np.ndarray], outputs: S
 
 
 def run_icarus(
-    files: Mapping[str, str], folder: Path, seed: int = 1, offer: int = 100, accept: int = 100, timeout: float = 60
+    files: Mapping[str, str], folder: Path, seed: int = 1, offer: int = 100, accept: int = 100, seconds: int = 60
 ) -> str:
-    """The testbench's last line: PASS with its cycles, or what failed."""
+    """The testbench's last line: PASS with its cycles, or what failed; `seconds` of processor time are allowed."""
     if not shutil.which("iverilog"):
         raise ToolMissing("Icarus Verilog is not installed", "install the package iverilog")
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,5 +117,8 @@ def run_icarus(
     command = ["iverilog", "-g2005", "-o", str(compiled), str(folder / "testbench.v"), str(folder / f"{TOP}.v")]
     subprocess.run(command, check=True, capture_output=True, text=True)
     run = ["vvp", "-n", str(compiled), f"+seed={seed}", f"+offer={offer}", f"+accept={accept}"]
-    done = subprocess.run(run, check=True, capture_output=True, text=True, cwd=folder, timeout=timeout)
+    done = subprocess.run(
+        run, check=True, capture_output=True, text=True, cwd=folder,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds)),
+    )  # fmt: skip
     return done.stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lhcc.targets.fpga.folded_input import Images
 from lhcc.targets.fpga.folded_verilog import write_array
 from lhcc.targets.fpga.netlist import Netlist
 from lhcc.targets.fpga.stages import (
@@ -34,7 +35,8 @@ def write_stage(stage: AnyStage) -> str:
     if isinstance(stage, ArrayStage):
         (x,), y = stage.inputs, stage.output
         whole = 0 if y.lanes else y.type.channels
-        return write_array(identifier(stage.name), stage.code, x.bits, x.type.channels, x.type.signed, whole)
+        images = Images(x.bits, x.lanes or x.type.channels, x.transfers, x.type.signed)
+        return write_array(identifier(stage.name), stage.code, images, whole)
     raise AssertionError("FIFOs are instances of lhcc_fifo")
 
 

@@ -47,15 +47,15 @@ def test_the_array_is_chosen_when_unrolling_does_not_fit() -> None:
 
 
 def test_a_budget_that_cannot_be_met_names_the_layer() -> None:
-    with pytest.raises(TargetError, match="max_luts=1000; 'array' takes"):
+    with pytest.raises(TargetError, match="max_luts=1000.*'array' alone takes [0-9]* LUTs, as 'c' needs it"):
         compile_program(masked(4), FpgaOptions(max_luts=1000))
-    with pytest.raises(TargetError, match="max_luts=50; 'c' takes"):
+    with pytest.raises(TargetError, match="max_luts=50.*'c' alone takes"):
         compile_program(masked(1), FpgaOptions(reuse=1, max_luts=50))
-    with pytest.raises(TargetError, match="max_bram=1"):
+    with pytest.raises(TargetError, match="max_bram=1.*'c' has 5 of its 5 blocks of weights"):
         compile_program(masked(4), FpgaOptions(reuse="folded", max_bram=1))
 
 
-@pytest.mark.parametrize("wrong", [{"reuse": 7}, {"device": "abacus"}, {"clock": 0}])
+@pytest.mark.parametrize("wrong", [{"reuse": 0}, {"device": "abacus"}, {"clock": 0}, {"target_fps": 0.0}])
 def test_wrong_options(wrong: dict[str, object]) -> None:
     with pytest.raises(TargetError):
         FpgaOptions(**wrong)  # type: ignore[arg-type]
@@ -84,11 +84,6 @@ def test_saved_designs_are_placed_the_same_way(tmp_path: Path) -> None:
 
 
 def test_the_array_refuses_what_it_cannot_join() -> None:
-    b = Builder()
-    x = b.input("x", (4, 4, 16), 8, 0)
-    y = b.requantise("y", b.conv("c", x, np.ones((1, 1, 16, 16), int)), 4, 0, 255)
-    with pytest.raises(TargetError, match="joins the input"):
-        compile_program(b.build(b.add("a", x, y)), FpgaOptions(reuse="folded"))
     b = Builder()
     y = b.requantise("y", b.conv("c", b.input("x", (4, 4, 16), 8, 0), np.ones((1, 1, 16, 16), int)), 4, 0, 255)
     wide = b.requantise("w", b.conv("d", y, np.ones((1, 1, 16, 40), int)), 4, 0, 255, scale=16.0)
