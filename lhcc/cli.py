@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lhcc.cli_parser import parser
+from lhcc.cli_parser import parser, target_with_limits
 from lhcc.errors import InputError, LhccError, LhccWarning
 from lhcc.report.progress import progress
 
@@ -22,6 +22,7 @@ MISTAKE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.  A user's mistake is one sentence and exit code 2; a bug of ours keeps its traceback."""
     options = parser().parse_args(arguments)
+    options.target = target_with_limits(options)
     try:
         with progress(), warnings.catch_warnings():
             warnings.showwarning = _warn

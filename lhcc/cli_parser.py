@@ -135,9 +135,23 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
         p.add_argument("--max-ram", metavar="SIZE", help="refuse a model that needs more, such as 256K")
         p.add_argument("--max-flash", metavar="SIZE", help="the same for weights and code together, such as 1M")
     p.add_argument("--strict", action="store_true", help="for fpga: refuse what would leave a part to the CPU")
+    p.add_argument("--max-luts", type=_positive, metavar="N", help="for fpga: LUTs that there are (default: device)")
+    p.add_argument("--max-bram", type=_positive, metavar="N", help="for fpga: the same for block memories of 36 kbit")
+    p.add_argument("--target-fps", type=float, metavar="N", help="for fpga: images per second that must be reached")
     p.add_argument("--io", default="float", help="integer: an int8 model takes and gives integers (default float)")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
+
+
+def target_with_limits(options: argparse.Namespace) -> str | None:
+    """The target that was named, with the limits that were given beside it as arguments."""
+    target: str | None = getattr(options, "target", None)
+    for name in ("max_luts", "max_bram", "target_fps"):
+        value = getattr(options, name, None)
+        if value is not None:
+            target = target or "cpu"
+            target += f"{',' if ':' in target else ':'}{name}={value}"
+    return target
 
 
 def _emulate(p: argparse.ArgumentParser) -> None:

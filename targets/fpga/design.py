@@ -160,8 +160,9 @@ def _refusal(tried: Sequence[Placed], limits: Limits, options: FpgaOptions) -> T
             hint = "reuse=auto folds what does not fit"
     else:
         best = min(tried, key=lambda p: p.area.block_memories)
-        wanted = f"there are {limits.block_memories} block memories ({_source('max_bram', options.max_bram, options)})"
-        layer, hint = most_memory(best.pipeline), "a lower density, or fewer digits per weight, needs less weight memory"
+        limit = _source("max_bram", options.max_bram, options)
+        wanted = f"there are {limits.block_memories} block memories ({limit})"
+        layer, hint = most_memory(best.pipeline), "a lower density, or fewer digits per weight, needs less memory"
     pace = options.clock * 1e6 / best.interval
     message = (
         f"{wanted}, and the best design takes {best.area.luts} LUTs, {best.area.block_memories} block memories "

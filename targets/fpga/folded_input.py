@@ -43,6 +43,8 @@ def _memory(c: Code, x: Images) -> str:
     if fill:
         sign = f"in_data[i * {x.bits} + {x.bits - 1}]" if x.signed else "1'b0"
         lane = f"{{{{{fill}{{{sign}}}}}, {lane}}}"
+    if x.lanes < lanes:
+        lane = f"i < {x.lanes} ? {lane} : 0"
     return f"""  // ---- images come in: room for {c.banks}, each held until its last reader is done
   reg [{INPUTS * c.activation_bits - 1}:0] image [0:{c.banks * c.input_words - 1}];
   reg [{_address_bits(c) - 1}:0] image_at;
@@ -51,14 +53,15 @@ def _memory(c: Code, x: Images) -> str:
   wire [{lanes * c.activation_bits - 1}:0] spread;
   genvar i;
   generate for (i = 0; i < {lanes}; i = i + 1) begin : channel
-    assign spread[i * {c.activation_bits} +: {c.activation_bits}] = {lane if x.lanes >= lanes else f"i < {x.lanes} ? {lane} : 0"};
+    assign spread[i * {c.activation_bits} +: {c.activation_bits}] = {lane};
   end endgenerate"""
 
 
 def _banks(c: Code) -> str:
     store = "  wire store = in_valid & !full[bank_in];"
     if c.banks == 1:
-        return f"  wire bank_in = 1'b0, bank_out = 1'b0;\n  wire [{_address_bits(c) - 1}:0] image_write = image_at;\n{store}"
+        only = "  wire bank_in = 1'b0, bank_out = 1'b0;"
+        return f"{only}\n  wire [{_address_bits(c) - 1}:0] image_write = image_at;\n{store}"
     return f"""  reg bank_in, bank_out;
   wire [{_address_bits(c) - 1}:0] image_write = bank_in ? {c.input_words} + image_at : image_at;
 {store}

@@ -206,7 +206,6 @@ class _Folder:
             before = next((j for j in self.jobs if j.output == self._real(name)), None)
             if before is None or before.shift or before.pool or before.stride != 1 or before.name == step.name:
                 continue
-            other = self._real(step.inputs[1 - k])
             alone = len(self.program.users[before.output]) == 1 and name != step.inputs[1 - k]
             same = [self.program.types[t].shape for t in (*(s.tensor for s in before.sources), before.output)]
             blocks = {-(-shape[-1] // INPUTS) for shape in same}

@@ -1,4 +1,4 @@
-"""The FPGA simulation as a target: `fpga`, `fpga:reuse=folded,clock=200MHz,device=xc7a100t`."""
+"""The FPGA simulation as a target: `fpga`, `fpga:reuse=folded,clock=200MHz,device=xc7a100t`, `fpga:target_fps=5000`."""
 
 from __future__ import annotations
 
