@@ -91,12 +91,12 @@ class Exhaustive(Tuner):
         return sum(len(group) for search in self.searches for group in self.missing(search))
 
     def compile_all(self) -> None:
-        """What is still to be measured, until the time is over."""
-        for search in self.searches:
-            groups = self.missing(search)
-            while groups and time.monotonic() < self.deadline:
-                now, groups = groups[:TOGETHER], groups[TOGETHER:]
-                wait([self.pool.submit(self._compile, search.task, group) for group in now])
+        """What is still to be measured, in the order in which it will be, until the time is over."""
+        waiting = [(search, self.missing(search)) for search in self.searches]
+        while time.monotonic() < self.deadline and any(groups for _, groups in waiting):
+            parts = [(search, group) for search, groups in waiting for group in groups[:TOGETHER]]
+            waiting = [(search, groups[TOGETHER:]) for search, groups in waiting]
+            wait([self.pool.submit(self._compile, search.task, group) for search, group in parts])
 
     def measure_all(self) -> None:
         """The best estimates of every workload first."""

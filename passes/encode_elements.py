@@ -29,6 +29,7 @@ class Widened:
     macs: int
     macs_kept: int
     schedule: str
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class EncodeElements:
             found = self.encode(layer)
             if isinstance(found, str):
                 return rewriter.decline(name, found) if found else None
+            for reason in found.why:
+                rewriter.note(name, reason)
             wide = rewriter.emit(dialect.call("widen", [value.args[0]], found.wide, spec=found.spec), name)
             return dialect.call(
                 "wide_conv2d",

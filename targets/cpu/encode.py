@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from lhcc.targets.cpu import elements, patterns
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, preferred
 from lhcc.targets.cpu.wide import WideSpec
+from lhcc.targets.cpu.wide_choice import WideLayer
 
 MARGIN = 1.15  # single weights must promise this much: changing layouts at both ends also costs
 DENSE = 0.7  # above this share of non-zeros nothing is gained
@@ -41,10 +43,17 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
     if estimate * MARGIN > blocks.cycles:
         return f"blocks are cheaper than {spec.form}: {estimate / 1e3:,.0f} kcycles against {blocks}"
     made: Any = elements.encode(weight, spec) if encoded is None else encoded
-    return _widened(layer, spec, made)
+    why: list[str] = []
+    if options.tuning:
+        wide = WideLayer(layer, machine, options)
+        choice, reason = wide.tuned(options.tuning)
+        chosen = wide.encoded(choice) if choice is not None else None
+        spec, made = chosen or (spec, made)
+        why.append(reason if choice is None or chosen else f"not tuned: {choice} is impossible for this layer")
+    return widened(layer, spec, made, why)
 
 
-def _widened(layer: ConvLayer, spec: WideSpec, encoded: Any) -> Widened:
+def widened(layer: ConvLayer, spec: WideSpec, encoded: Any, why: Sequence[str] = ()) -> Widened:
     tables = elements.tables(encoded, spec) if spec.form == "elements" else patterns.tables(encoded, spec)
     table = np.concatenate([spec.tile_table().reshape(-1), tables]).astype(np.int32)
     values = encoded.values if encoded.values.size else np.zeros(1, np.float32)
@@ -59,4 +68,5 @@ def _widened(layer: ConvLayer, spec: WideSpec, encoded: Any) -> Widened:
         layer.macs,
         encoded.macs() * pixels,
         f"{spec.rows}x{spec.vectors * spec.lanes} px, {near}",
+        tuple(why),
     )

@@ -13,16 +13,19 @@ from lhcc.ir.graph import attributes, calls, op_name, shape_of
 from lhcc.ir.layer import ConvLayer, conv_layer
 from lhcc.ir.log import Log
 from lhcc.ir.reference_ops import DIALECT
+from lhcc.passes.encode_elements import EncodeElements, Widened
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.pipeline import graph_passes, run
 from lhcc.targets.base import Options
-from lhcc.targets.cpu import generic_tuning
+from lhcc.targets.cpu import generic_tuning, wide_tuning
 from lhcc.targets.cpu.choice import Choice
 from lhcc.targets.cpu.conv import conv_kernel
+from lhcc.targets.cpu.encode import encode
 from lhcc.targets.cpu.pack import Problem as Layer
 from lhcc.targets.cpu.plan import ConvSpec
 from lhcc.targets.cpu.target import CpuTarget
 from lhcc.targets.cpu.variants import ranked
+from lhcc.targets.cpu.wide_choice import WideLayer
 from lhcc.targets.cpu.workload import setting, workload
 from lhcc.tuning.database import Setting
 from lhcc.tuning.space import Kernel, Task, own_code, random_map
@@ -47,7 +50,8 @@ class CpuSpace:
         return self.target.tvm_target()
 
     def tasks(self, mod: tvm.IRModule) -> list[Task]:
-        laid_out = run(mod, [*graph_passes(), *self._layout_passes()], Log())
+        wide: list[tuple[WideLayer, Widened]] = []
+        laid_out = run(mod, [*graph_passes(), *self._layout_passes(wide)], Log())
         found = [(layer, call) for name, call in calls(laid_out) if (layer := conv_layer(name, call))]
         touched = [_bytes(layer) for layer, _ in found]
         by_workload: dict[str, list[int]] = {}
@@ -56,15 +60,23 @@ class CpuSpace:
         return [
             self._task(key, [found[n][0].name for n in numbers], *found[numbers[0]], sum(touched) - touched[numbers[0]])
             for key, numbers in by_workload.items()
-        ]
+        ] + wide_tuning.tasks(wide, EVICT)
 
     def generic_tasks(self, mod: tvm.IRModule) -> list[Task]:
         return generic_tuning.tasks(mod, self.target, self.target.machine, self.options)
 
-    def _layout_passes(self) -> list[Any]:
-        """Those that come before the choice of encodings."""
+    def _layout_passes(self, wide: list[tuple[WideLayer, Widened]]) -> list[Any]:
+        """Those that come before the choice of register tiles; layers that read widened input are noted."""
         options = replace(self.options, tuning=None)
-        return [item for item in self.target.layout_passes(options) if not isinstance(item, PackTiles)]
+
+        def note(layer: ConvLayer) -> Widened | str:
+            found = encode(layer, self.target.machine, options)
+            if isinstance(found, Widened):
+                wide.append((WideLayer(layer, self.target.machine, options), found))
+            return found
+
+        passes = [item for item in self.target.layout_passes(options) if not isinstance(item, PackTiles)]
+        return [EncodeElements(note) if isinstance(item, EncodeElements) else item for item in passes]
 
     def _layer(self, layer: ConvLayer) -> Layer:
         return Layer(layer, self.target.machine, self.options)

@@ -62,11 +62,11 @@ def _signature(problem: Problem, layer: ConvLayer) -> str:
         least = problem.machine.vectors()
         kept = int(problem.counts(vectors * least, depth, False).sum())
         every = int(problem.counts(vectors * least, depth, True).sum())
-        shares.append(_rounded(kept / every))
+        shares.append(rounded(kept / every))
     return "/".join(shares)
 
 
-def _rounded(share: float) -> str:
+def rounded(share: float) -> str:
     if share in (0.0, 1.0):
         return f"{share:.0f}"
     return f"{STEP ** round(math.log(share, STEP)):.2g}"

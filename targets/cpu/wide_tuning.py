@@ -1,0 +1,106 @@
+"""The search space of convolutions by patterns or single weights, checked against the numpy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcc.ir.reference_ops import DIALECT
+from lhcc.passes.encode_elements import Widened
+from lhcc.targets.cpu.elements import ElementsKernel
+from lhcc.targets.cpu.encode import widened
+from lhcc.targets.cpu.patterns import PatternsKernel
+from lhcc.targets.cpu.wide import WideSpec
+from lhcc.targets.cpu.wide_choice import WideChoice, WideLayer, choice_of
+from lhcc.tuning.space import Kernel, Task, random_map
+from lhcc.tuning.worker import Problem
+
+WORTH_MEASURING = 1.5  # times the best estimate
+NEAR = (1.0, 0.5, 2.0, 0.25)  # times what is thought to fit the first-level cache
+KERNELS = {"elements": ElementsKernel, "patterns": PatternsKernel}
+
+
+def tasks(found: Sequence[tuple[WideLayer, Widened]], evict: int) -> list[Task]:
+    by_workload: dict[str, list[tuple[WideLayer, Widened]]] = {}
+    for layer, encoded in found:
+        by_workload.setdefault(layer.workload, []).append((layer, encoded))
+    return [_task(key, alike, evict) for key, alike in by_workload.items()]
+
+
+def _task(key: str, alike: Sequence[tuple[WideLayer, Widened]], evict: int) -> Task:
+    wide, untuned = alike[0]
+    layer, start = wide.layer, WideSpec.from_json(untuned.spec)
+    choices = ranked(wide, choice_of(start))
+
+    def kernel(choice: Mapping[str, Any]) -> Kernel:
+        encoded = wide.encoded(WideChoice.from_dict(choice))
+        assert encoded is not None
+        made = widened(layer, *encoded)
+        spec = WideSpec.from_json(made.spec)
+        return Kernel(made.spec, lambda: KERNELS[spec.form](spec, layer.result).build(), made.constants)
+
+    def problem() -> Problem:
+        x = random_map(layer.image, 0)
+        residual = [random_map(layer.result, 1)] * bool(layer.residual)
+        operands = [np.asarray(a, np.float64) for a in (x, layer.weight, layer.bias, *residual)]
+        attributes = {
+            name: getattr(layer, name)
+            for name in ("strides", "padding", "dilation", "groups", "transposed", "activation", "residual")
+        }
+        expected = DIALECT["lhcc.conv2d"]({**attributes, "shape": layer.result}, *operands)
+        return Problem((widen(x, start), *residual), np.asarray(expected, np.float32), wide.options.threads, evict)
+
+    names = tuple(each.layer.name for each, _ in alike)
+    records = [choice.to_dict() for choice, _ in choices]
+    return Task(key, names, records, [cycles for _, cycles in choices], problem, kernel)
+
+
+def ranked(wide: WideLayer, first: WideChoice) -> list[tuple[WideChoice, float]]:
+    """Every choice that is worth measuring, with its estimate: `first`, the compiler's own, then the best."""
+    found: dict[WideChoice, float] = {}
+    for choice in [first, *_grid(wide, first)]:
+        encoded = wide.encoded(choice)
+        if encoded is not None:
+            found[choice] = wide.estimate(*encoded)
+    limit = min(found.values()) * WORTH_MEASURING
+    near = [item for item in found.items() if item[0] == first or item[1] <= limit]
+    return sorted(near, key=lambda item: (item[0] != first, item[1]))
+
+
+def _grid(wide: WideLayer, first: WideChoice) -> list[WideChoice]:
+    """Even divisions of the image into register tiles, with more or less that is taken together."""
+    height, across = wide.layer.result[2], -(-wide.layer.result[3] // wide.machine.lanes)
+    own = wide.encoded(first)
+    assert own is not None
+    height, across = own[0].result[2], own[0].row_vectors
+    bytes_near = first.near * first.rows * first.vectors
+    found = []
+    for form in (False, True):
+        most = own[0].result[1] if form else own[0].image[1]
+        for rows in _pieces(height):
+            for vectors in [1] if form else _pieces(across):
+                fitting = bytes_near / (rows * vectors)
+                nears = {max(1, min(most, round(fitting * share))) for share in NEAR}
+                found += [WideChoice(form, rows, vectors, near) for near in nears]
+    return found
+
+
+def _pieces(count: int) -> list[int]:
+    """The longest piece of each number of even pieces."""
+    return sorted({-(-count // parts) for parts in range(1, count + 1)})
+
+
+def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
+    """What the kernel of that name makes of a planar map."""
+    x, out = x.reshape(spec.image), np.zeros(spec.wide, np.float32)
+    rows = np.arange(spec.wide[3]) - spec.padding[0]
+    inside = (rows >= 0) & (rows < spec.image[2])
+    for column in range(spec.wide[2]):
+        columns = np.arange(spec.result[3]) * spec.strides[1] + column * spec.dilation[1] - spec.padding[1]
+        real = (columns >= 0) & (columns < spec.image[3])
+        part = x[:, :, rows[inside]][:, :, :, columns[real]]
+        out[:, :, column, np.flatnonzero(inside)[:, None], np.flatnonzero(real)] = part
+    return out
