@@ -223,12 +223,42 @@ def _load_executable(executable: Any, model: Path) -> Loaded:
     return Loaded(lambda: executable(x), output, str(getattr(lhcc, "__version__", "?")))
 
 
+def load_lhcc_kernels(model: Path, threads: int, options: Options) -> Loaded:
+    """The compiled model without checking and wrapping its inputs: what the generated code itself takes."""
+    import lhcc
+
+    executable = lhcc.compile(str(model), threads=threads, **options)
+    loaded = _load_executable(executable, model)
+    return Loaded(executable.invoke, loaded.output, loaded.version)
+
+
+def load_lhcc_c(model: Path, threads: int, options: Options) -> Loaded:
+    """`library=` is the C of the model, emitted as "net" and built for sharing, `arena=` the bytes of its context."""
+    import ctypes
+
+    import lhcc
+    from lhcc.runtime.memory import allocate
+
+    run = ctypes.CDLL(options["library"]).net_run
+    x, y = example(model)[1], np.full(1 << 16, np.nan, np.float32)
+    context = allocate(int(options["arena"]))
+    pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (context, x, y)]  # they keep the arrays alive
+
+    def output() -> Array:
+        run(*pointers)
+        return np.array(y[: int(np.isnan(y).argmax())])
+
+    return Loaded(lambda: run(*pointers), output, lhcc.__version__)
+
+
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(load_onnxruntime),
     "openvino": Runtime(load_openvino),
     "inductor": Runtime(load_inductor),
     "torch": Runtime(load_torch),
     "lhcc": Runtime(load_lhcc),
+    "lhcc-kernels": Runtime(load_lhcc_kernels),
+    "lhcc-c": Runtime(load_lhcc_c),
     "openvino-bf16": Runtime(load_openvino_bf16, "bf16"),
     "openvino-int8": Runtime(load_openvino_int8, "int8"),
     "onnxruntime-int8": Runtime(load_onnxruntime_int8, "int8"),

@@ -20,6 +20,7 @@ SCRIPTS = [
     "compile_time",
     "compare",
     "models",
+    "edge_c",
     "edge_instructions",
 ]
 
