@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.ccode.conftest import make, need
+from tests.ccode.conftest import SANITIZED, make, need
 
 Written = Callable[..., Path]
 BOARDS = {
@@ -19,7 +19,6 @@ BOARDS = {
     "armv7": ("arm-linux-gnueabihf-gcc", "qemu-arm"),
     "riscv64": ("riscv64-linux-gnu-gcc", "qemu-riscv64"),
 }
-SANITIZED = "CFLAGS=-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 
 
 @pytest.mark.parametrize("model", ["digits", "lenet", "block"])

@@ -27,3 +27,12 @@ def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(lhcc, "compile", lambda model, inputs: lambda x: 1.01 * model(inputs).detach().numpy())
     assert compare("0")[0] == "wrong"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_random_network_as_c(seed: int) -> None:
+    from tests.fuzz.c_worker import compare as compare_c
+
+    kind, detail = compare_c(str(seed))
+    assert kind == "passed", f"seed {seed}: {detail}\n{network_of(str(seed))}"
