@@ -227,7 +227,7 @@ def load_lhcc_kernels(model: Path, threads: int, options: Options) -> Loaded:
     """The compiled model without checking and wrapping its inputs: what the generated code itself takes."""
     import lhcc
 
-    executable = lhcc.compile(str(model), threads=threads, **options)
+    executable = lhcc.compile(str(model), threads=threads)
     loaded = _load_executable(executable, model)
     return Loaded(executable.invoke, loaded.output, loaded.version)
 

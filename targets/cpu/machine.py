@@ -75,7 +75,8 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
     lanes, registers = _vectors(features, triple)
     dot = {16: "avx512vnni", 8: "avxvnni"}.get(lanes) in features
     madd = {16: "avx512bw", 8: "avx2", 4: "ssse3"}[lanes] in features
-    machine = replace(machine, lanes=lanes, registers=registers, dot=dot, madd=madd)
+    block = 16 if registers > 8 else 8  # sums of several pixels and the weights that they share are then in registers
+    machine = replace(machine, lanes=lanes, registers=registers, block=block, dot=dot, madd=madd)
     if board is None:
         return machine
     return replace(machine, l1=board.l1, l2=board.l2, fma=board.fma, loads=board.loads, latency=board.latency)
