@@ -370,6 +370,7 @@ def _chosen(options: argparse.Namespace) -> dict[str, Any]:
         "tuning": getattr(options, "tuning", None),
         "precision": options.precision,
         "encoding": options.encoding,
+        "arith": options.arith,
         "io": options.io,
         "strict": options.strict,
         "calibrate": getattr(options, "calibrate", None),

@@ -139,6 +139,7 @@ def _compile_options(p: argparse.ArgumentParser, tuning: bool = True) -> None:
     p.add_argument("--max-bram", type=_positive, metavar="N", help="for fpga: the same for block memories of 36 kbit")
     p.add_argument("--target-fps", type=float, metavar="N", help="for fpga: images per second that must be reached")
     p.add_argument("--io", default="float", help="integer: an int8 model takes and gives integers (default float)")
+    p.add_argument("--arith", default="multiply", help="shift: int8 by shifts and additions alone (default multiply)")
     p.add_argument("--encoding", default="auto", help="dense: without using what compression saves (default auto)")
     _input_shape(p)
 

@@ -70,6 +70,10 @@ def read_model(
         return Source(target, options, program, images)
     if options.io == "integer":
         raise TargetError("a model of floats has no integers to take and give", "compile it with precision int8")
+    if options.arith == "shift":
+        raise TargetError(
+            "a model of floats cannot be computed by shifts and additions", "compile it with precision int8"
+        )
     if _is_approximated(model):
         model = model.model
     return Source(target, options, mod=import_model(model, inputs, input_shapes))

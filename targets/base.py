@@ -31,6 +31,7 @@ class Options:
     threads: int = 1
     tuning: str | None = None
     precision: str = "fp32"
+    arith: str = "multiply"  # "shift": integers by shifts and additions only, every one of them a line of code
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
     strict: bool = False  # refuses a network of which the target holds only a part: nothing is left to the CPU
     io: str = "float"  # "integer": a model of integers takes and gives its integers, not the numbers they stand for
@@ -45,6 +46,8 @@ class Options:
             raise TargetError(f"precision '{self.precision}' is unknown", "choose fp32 or int8")
         if self.io not in ("float", "integer"):
             raise TargetError(f"io '{self.io}' is unknown", "choose float or integer")
+        if self.arith not in ("multiply", "shift"):
+            raise TargetError(f"arith '{self.arith}' is unknown", "choose multiply or shift")
         if self.encoding not in ("auto", "dense"):
             raise TargetError(f"encoding '{self.encoding}' is unknown", "choose auto or dense")
         for limit in (self.max_ram, self.max_flash):

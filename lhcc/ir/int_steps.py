@@ -1,7 +1,8 @@
 """What follows an integer sum before it is stored: clips, requantisations and additions, exactly as the program says.
 
 Steps are text, so that they can be part of a kernel's specification: "clip 0 255", "clip 0 -" (no upper bound),
-"shift 5" (halves round up), "requant 2 1" (multiplier and shift of each channel from table 2; 1: in 64 bits), "scale 2"
+"shift 5" (halves round up), "shifts 2 0" (each channel's own shift from table 2, to the left where it is negative;
+1: in 64 bits), "requant 2 1" (multiplier from table 2 and shift from the next one; 1: in 64 bits), "scale 2"
 (the same with multiplier / 2^shift as float32 in table 2, computed in float64 where that is exact: processors have no
 fast product of 64-bit integers), "add 0 3" (the sum << 0 plus the other operand << 3).
 """
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from tvm import tirx as T
 
+from lhcc.encodings.adders import signed_digits
 from lhcc.integer import Clip, Requantise, TensorType
 from lhcc.integer.core import Ints
 from lhcc.ir.tir import Expr, get, integer
@@ -60,7 +62,10 @@ class StepWriter:
             pad = (0, self.padded - self.channels)
             factor = np.ldexp(multiplier.astype(np.float32), -shift)
             exact = np.ldexp(factor.astype(np.float64), shift) == multiplier
-            if self.floats and wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
+            if (multiplier == 1).all():
+                self.steps.append(f"shifts {len(self.tables)} {int(wide)}")
+                self.tables.append(np.pad(shift, pad))
+            elif self.floats and wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
                 self.steps.append(f"scale {len(self.tables)}")
                 self.tables.append(np.pad(factor, pad).view(np.int32))
             else:
@@ -97,21 +102,32 @@ def apply(
             value = T.Cast(typed("int32", lanes), T.floor(real + const(0.5, lanes, "float64")))
         else:
             number, wide = map(int, words)
-            multiplier = get(table, integer(number) * padded + channel, lanes)
-            shift = get(table, integer(number + 1) * padded + channel, lanes)
-            value = _requantise(value, multiplier, shift, lanes, "int64" if wide else "int32")
+            dtype = "int64" if wide else "int32"
+            kind = typed(dtype, lanes)
+            value = T.Cast(kind, value)
+            if name == "requant":
+                value = value * T.Cast(kind, get(table, integer(number) * padded + channel, lanes))
+                number += 1
+            value = _shifted(value, T.Cast(kind, get(table, integer(number) * padded + channel, lanes)), lanes, dtype)
     return value
 
 
-def _requantise(value: Expr, multiplier: Expr, shift: Expr, lanes: int, dtype: str) -> Expr:
-    kind = typed(dtype, lanes)
+def _shifted(wide: Expr, shift: Expr, lanes: int, dtype: str) -> Expr:
+    """Every lane shifted by its own amount, halves rounded up, as 32 bits."""
     zero, one = const(0, lanes, dtype), const(1, lanes, dtype)
-    wide = T.Cast(kind, value) * T.Cast(kind, multiplier)
-    shift = T.Cast(kind, shift)
     right, left = T.Max(shift, zero), T.Max(zero - shift, zero)
     half = (one << right) >> one  # 0 where nothing is shifted out
     shifted = ((wide << left) + half) >> right
     return T.Cast(typed("int32", lanes), shifted)
+
+
+def times(value: Expr, factor: int, lanes: int, dtype: str = "int32") -> Expr:
+    """`value * factor` without a product."""
+    total = const(0, lanes, dtype)
+    for shift, negative in signed_digits(factor):
+        term = value << const(shift, lanes, dtype) if shift else value
+        total = total - term if negative else total + term
+    return total
 
 
 def narrow(values: Ints) -> np.ndarray:

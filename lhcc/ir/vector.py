@@ -21,7 +21,7 @@ def spread(value: Expr, lanes: int) -> Expr:
 
 
 def const(value: float, lanes: int, dtype: str = "float32") -> Expr:
-    return spread(T.IntImm(dtype, int(value)) if dtype.startswith("int") else T.FloatImm(dtype, value), lanes)
+    return spread(T.IntImm(dtype, int(value)) if dtype.startswith(("int", "uint")) else T.FloatImm(dtype, value), lanes)
 
 
 def typed(dtype: str, lanes: int) -> str:

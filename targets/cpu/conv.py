@@ -133,7 +133,10 @@ class ConvKernel:
         for v in range(spec.vectors):
             bias = var(f"bias{v}", vector)
             position = self.out * integer(spec.block) + integer(v * spec.lanes)
-            first = get(self.bias, position, spec.lanes) if spec.combine == "multiply" else self.least()
+            if spec.combine == "multiply":
+                first = get(self.bias, position, spec.lanes)
+            else:
+                first = self.least() if spec.combine == "max" else const(0, spec.lanes, self.element)
             start.append(T.Bind(bias, first))
             for p in range(pixels):
                 for s, buffer in enumerate(sums[p][v]):
@@ -233,6 +236,8 @@ class ConvKernel:
                 into = sums[y * shape.width + column_][v][channel % shape.splits]
                 if spec.combine == "max":
                     code.append(put(into, T.Max(get(into), value)))
+                elif spec.combine == "add":
+                    code.append(put(into, get(into) + value))
                 else:
                     code.append(put(into, self.product(get(into), value, loaded[v])))
         return code

@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.int_steps import apply
+from lhcc.ir.int_steps import apply, times
 from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
 from lhcc.ir.vector import const, typed
 from lhcc.targets.cpu.int_storage import BLOCK, Map
@@ -119,8 +119,9 @@ def steps(source: Map, other: Map | None, target: Map, names: tuple[str, ...], t
     return function(arguments, [*views, shared(unit, source.images * source.blocks, threads, body)])
 
 
-def piecewise(source: Map, target: Map, segments: int, threads: int) -> Any:
-    """(map, breakpoints then slopes then offsets) -> map: the segment is found by counting breakpoints passed."""
+def piecewise(source: Map, target: Map, segments: int, slopes: tuple[int, ...] | None, threads: int) -> Any:
+    """(map, breakpoints then slopes then offsets) -> map: the segment is found by counting breakpoints passed.
+    Where `slopes` are told, they are known to the code, which then has no product."""
     first, into = tensor("source", list(source.shape), "int32"), tensor("target", list(target.shape), "int32")
     table = tensor("table", [integer(3 * segments - 1)], "int32")
     (x, see_x), (y, see_y) = source.see(first, "x"), target.see(into, "y")
@@ -131,10 +132,13 @@ def piecewise(source: Map, target: Map, segments: int, threads: int) -> Any:
     def spread(number: int) -> Expr:
         return T.Broadcast(get(table, integer(number)), BLOCK)
 
-    result = spread(segments - 1) * value + spread(2 * segments - 1)
+    def line(k: int) -> Expr:
+        risen = spread(segments - 1 + k) * value if slopes is None else times(value, slopes[k], BLOCK)
+        return risen + spread(2 * segments - 1 + k)
+
+    result = line(0)
     for k in range(segments - 1):
-        beyond = value >= spread(k)
-        result = T.Select(beyond, spread(segments + k) * value + spread(2 * segments + k), result)
+        result = T.Select(value >= spread(k), line(k + 1), result)
     body = [loop(pixel, source.pixels, [target.save(y, position, result)])]
     work = shared(unit, source.images * source.blocks, threads, body)
     return function([first, table, into], [see_x, see_y, work])

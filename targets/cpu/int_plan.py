@@ -43,7 +43,7 @@ class Window:
         out = (y[0], y[1]) if len(y) == 3 else (1, 1)
         if isinstance(step, Dense):
             axes = Axes(*((line,) for line in conv_lines(1, 1, 1, 1, 0, 1) * 2))
-            return cls(_weights(step), step.bias.astype(np.int32), axes, False, False, "multiply", 1)
+            return cls(weights_of(step), step.bias.astype(np.int32), axes, False, False, "multiply", 1)
         window = step.window
 
         def lines(axis: int) -> tuple[Line, ...]:
@@ -52,13 +52,13 @@ class Window:
 
         axes, positions = Axes(lines(0), lines(1)), out[0] * out[1]
         if isinstance(step, Conv):
-            weight = _weights(step)
+            weight = weights_of(step)
             lanewise = is_depthwise(step, x[-1])
             full = weight if lanewise else ungroup(weight, step.groups)  # type: ignore[arg-type]
             bias = step.bias.astype(np.int32)
             return cls(np.ascontiguousarray(full), bias, axes, lanewise, False, "multiply", positions)
         ones = np.ones((x[-1], 1, *window.kernel), np.int64)
-        combine = "max" if isinstance(step, MaxPool) else "multiply"
+        combine = "max" if isinstance(step, MaxPool) else "add"
         return cls(ones, np.zeros(x[-1], np.int32), axes, True, True, combine, positions)
 
     def costs(self, plan: Plan, sums: Sums, images: int) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _multiplies(step: Instruction, channels: int) -> bool:
     return isinstance(step, (Conv, Dense)) and not is_depthwise(step, channels)
 
 
-def _weights(step: Instruction) -> NDArray[np.int64]:
+def weights_of(step: Instruction) -> NDArray[np.int64]:
     assert isinstance(step, (Conv, Dense))
     weight = step.weight if isinstance(step, Conv) else step.weight[None, None]
     return np.asarray(weight.transpose(3, 2, 0, 1))
@@ -110,7 +110,7 @@ def _weights(step: Instruction) -> NDArray[np.int64]:
 
 def _pays_in_bytes(step: Instruction, highest: int, machine: Machine) -> bool:
     """Whether sums of bytes are faster than sums of halves, with the tiles that must be split for them to be exact."""
-    weight = _weights(step)
+    weight = weights_of(step)
     if not holds(weight, "bytes"):
         return False
     if machine.dot:
@@ -133,7 +133,7 @@ def plan_sum(
 ) -> tuple[Plan, SumChoice]:
     """The tables of a kernel that reads `source` as it is stored; `highest` is the greatest input."""
     forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage, window.weight)
-    dense = window.combine == "max" or options.encoding == "dense"
+    dense = window.combine != "multiply" or options.encoding == "dense"
     view = source.view(words=not window.lanewise)
     image_bytes = 4 * source.pixels * source.blocks * source.words
     choice = choose(

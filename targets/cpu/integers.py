@@ -38,7 +38,9 @@ from lhcc.targets.base import Options
 from lhcc.targets.cpu import int_maps
 from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
 from lhcc.targets.cpu.int_plan import Summing, Window, plan_sum, storage_for, storages
+from lhcc.targets.cpu.int_shift import Additions, additions, planes
 from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
+from lhcc.targets.cpu.int_tail import Tail, tail_of
 from lhcc.targets.cpu.machine import Machine
 
 LABELS = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}
@@ -65,6 +67,8 @@ class _Lowering:
             if not fits(kind.low, kind.high):
                 need = kind.bits + (not kind.signed)
                 raise TargetError(f"layer '{name}' needs {need} bits, and the CPU's integers have 32", "use fewer bits")
+        if self.options.arith == "shift":
+            self._only_powers_of_two()
         parameters = [self._input(step) for step in program.inputs]
         for step in program.instructions:
             if step.name not in self.done and not isinstance(step, Input):
@@ -77,6 +81,14 @@ class _Lowering:
         main = relax.Function(parameters, body, result.ty).with_attr("global_symbol", "main")
         mod = tvm.IRModule({relax.GlobalVar("main"): main, **self.builder.get().functions})
         return Lowered(mod, self.layers, self.reasons)
+
+    def _only_powers_of_two(self) -> None:
+        for step in self.program.instructions:
+            if isinstance(step, Requantise) and (np.asarray(step.multiplier) != 1).any():
+                raise TargetError(
+                    f"layer '{step.name}' is scaled by multipliers, and shifts and additions have none",
+                    "run: lhcc approximate model.onnx -o dyadic.onnx",
+                )
 
     # ---- calls
     @cached_property
@@ -160,77 +172,73 @@ class _Lowering:
             assert isinstance(step, (Concat, Flatten)), type(step).__name__
             self._gather(step)
 
-    # ---- sums and what they take in
-    def _tail(self, step: Instruction) -> tuple[StepWriter, Instruction, str | None, tuple[str, ...]]:
-        """The steps after a sum, the last instruction taken in, what is added, and the steps of that."""
-        program = self.program
-        writer = StepWriter(program.types[step.name].channels, BLOCK)
-        last, other = step, None
-        first_steps: tuple[str, ...] = ()
-        while last.name not in program.outputs and len(program.users[last.name]) == 1:
-            (user,) = program.users[last.name]
-            if isinstance(user, (Clip, Requantise)):
-                writer.write(user, program.types[last.name])
-            elif isinstance(user, Add) and other is None and user.inputs[0] != user.inputs[1]:
-                first = user.inputs[0] == last.name
-                found = self._partner(user.inputs[1] if first else user.inputs[0])
-                if found is None:
-                    break
-                other, chain = found
-                # what the other operand goes through before the addition shares the tables of the sum's own steps
-                mine, writer.steps = writer.steps, []
-                for link in chain:
-                    writer.write(link, program.types[link.inputs[0]])
-                    self.done.add(link.name)
-                first_steps, writer.steps = tuple(writer.steps), mine
-                left, right = user.shifts if first else user.shifts[::-1]
-                writer.steps.append(f"add {left} {right}")
-            else:
-                break
-            last = user
-            self.done.add(user.name)
-        return writer, last, other, first_steps
-
-    def _partner(self, name: str) -> tuple[str, list[Clip | Requantise]] | None:
-        """A map that is there, and the steps from it to `name` that nobody else needs; None if it is not there yet."""
-        chain: list[Clip | Requantise] = []
-        while name not in self.values:
-            step = self.program[name]
-            alone = len(self.program.users[name]) == 1 and name not in self.program.outputs
-            if not isinstance(step, (Clip, Requantise)) or not alone:
-                return None
-            chain.insert(0, step)
-            name = step.inputs[0]
-        return name, chain
-
+    # ---- sums
     def _sum(self, step: Summing) -> None:
-        writer, last, other, first_steps = self._tail(step)
-        source, target, x = self.maps[step.inputs[0]], self.maps[last.name], self.program.types[step.inputs[0]]
+        tail = tail_of(self.program, step, self.values)
+        self.done.update(tail.taken)
+        if self.options.arith == "shift" and isinstance(step, (Conv, Dense)):
+            self._additions(step, tail)
+        else:
+            self._products(step, tail)
+
+    def _products(self, step: Summing, tail: Tail) -> None:
+        source, target, x = self.maps[step.inputs[0]], self.maps[tail.last.name], self.program.types[step.inputs[0]]
         window = Window.of(step, x.shape, self.program.types[step.name].shape)
         operand, storage = self.values[step.inputs[0]], storage_for(window, source, self.machine)
         if storage != source.storage:
             operand, source = self._copy(step.name, operand, source, storage)
         plan, choice = plan_sum(
-            window, source, target, int(x.high.max()), other is not None, self.machine, self.options
+            window, source, target, int(x.high.max()), tail.other is not None, self.machine, self.options
         )
-        added = self.maps[other].storage if other is not None else ""
-        form = IntForm(source.storage, target.storage, added, tuple(writer.steps), first_steps, choice.sums)
+        added = self.maps[tail.other].storage if tail.other is not None else ""
+        form = IntForm(source.storage, target.storage, added, tail.steps, tail.other_steps, choice.sums)
         padded = int(plan.table[0]) * plan.spec.block
         bias = np.pad(window.bias, (0, padded - len(window.bias)))
-        constants = [] if window.combine == "max" else [_at_least_one(plan.weights), bias]
-        operands = [operand, *map(constant, constants), constant(plan.table), constant(_padded_tables(writer, padded))]
-        operands += [self.values[other]] if other is not None else []
-        self.values[last.name] = self._call(
+        constants = [_at_least_one(plan.weights), bias] if window.combine == "multiply" else []
+        operands = [operand, *map(constant, constants), constant(plan.table)]
+        self.values[tail.last.name] = self._call(
             step.name,
             LABELS[type(step)],
             f"{plan.spec.to_json()} {form}",
             lambda: int_conv_kernel(plan.spec, form),
-            operands,
+            [*operands, *self._tail_operands(tail, padded)],
             target.shape,
             "int32",
             schedule=str(choice),
             **window.costs(plan, choice.sums, self.images),
         )
+
+    def _additions(self, step: Conv | Dense, tail: Tail) -> None:
+        source, target = self.maps[step.inputs[0]], self.maps[tail.last.name]
+        layer = Additions.of(step, self.program.types[step.inputs[0]])
+        other, threads = self.maps[tail.other] if tail.other is not None else None, self.options.threads
+        shape, spread = planes(source, layer.padding, threads)
+        read = self.values[step.inputs[0]]
+        x = self._call(
+            step.name, "int_planes", f"planes {source} {layer.padding}", lambda: spread, [read], shape, "int32"
+        )
+        padded = target.blocks * BLOCK
+        bias = np.pad(layer.bias, (0, padded - len(layer.bias)))
+        positions = self.images * target.pixels
+        self.values[tail.last.name] = self._call(
+            step.name,
+            LABELS[type(step)],
+            f"additions {step.name}",
+            lambda: additions(layer, shape, target, other, tail.steps, tail.other_steps, threads),
+            [x, constant(bias), *self._tail_operands(tail, padded)],
+            target.shape,
+            "int32",
+            schedule=str(layer),
+            encoding="shift-and-add",
+            density=float(np.count_nonzero(step.weight)) / max(1, step.weight.size),
+            macs=int(step.weight.size) * positions,
+            adds=layer.count * positions,
+        )
+
+    def _tail_operands(self, tail: Tail, padded: int) -> list[Any]:
+        """The tables of the steps, and the map that is added."""
+        added = [self.values[tail.other]] if tail.other is not None else []
+        return [constant(_padded_tables(tail.writer, padded)), *added]
 
     # ---- everything else
     def _copy(self, name: str, operand: Any, source: Map, storage: str) -> tuple[Any, Map]:
@@ -271,12 +279,13 @@ class _Lowering:
         table = np.concatenate([step.breakpoints, step.slopes, step.offsets])
         if not fits(table.min(), table.max()):
             raise TargetError(f"layer '{step.name}' needs segments of more than 32 bits", "use fewer activation bits")
+        slopes = tuple(map(int, step.slopes)) if self.options.arith == "shift" else None
 
         def make() -> Any:
-            return int_maps.piecewise(source, target, len(step.slopes), self.options.threads)
+            return int_maps.piecewise(source, target, len(step.slopes), slopes, self.options.threads)
 
         operands = [self.values[step.inputs[0]], constant(narrow(table))]
-        key = f"piecewise {source} {target} {len(step.slopes)}"
+        key = f"piecewise {source} {target} {slopes or len(step.slopes)}"
         self.values[step.name] = self._call(step.name, "int_piecewise", key, make, operands, target.shape, "int32")
 
     def _gather(self, step: Concat | Flatten) -> None:

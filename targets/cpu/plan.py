@@ -84,7 +84,7 @@ class ConvSpec:
     tiles_at: int  # positions of the tables in the plan
     runs_at: int
     bounds_at: int
-    combine: str = "multiply"  # or "max": pooling, which has no weights
+    combine: str = "multiply"  # or "max" and "add": pooling, which has no weights
     unroll: int = 4
     merged: int = 1  # kernel columns that one step runs through, `merged_step` input elements apart
     merged_step: int = 0
