@@ -243,9 +243,9 @@ class ConvKernel:
         return code
 
     def _prefetch(self, position: Expr) -> Expr:
-        """Asks for a line of weights to be brought in from beyond the second-level cache: read, keep in all levels."""
+        """Asks for a line of weights to be brought into the second-level cache; from there processors fetch ahead."""
         place = T.address_of(T.BufferLoad(self.weights, [position]))
-        return T.call_llvm_intrin("void", "llvm.prefetch", place, integer(0), integer(3), integer(1))
+        return T.call_llvm_intrin("void", "llvm.prefetch", place, integer(0), integer(2), integer(1))
 
     def _finish(self, shape: Shape, sums: Sums) -> list[Stmt]:
         spec = self.spec

@@ -14,6 +14,7 @@ from lhcc.targets.cpu.tiling import Divisions
 Floats = NDArray[np.float64]
 
 WAKE = 6000.0  # cycles until all threads work, and have met again
+FOREIGN = 1 / 2  # cycles per byte that another core wrote: it comes out of that core's caches (measured on Zen 4)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,16 @@ def _sweep(swept: int, free: float, rate: Rates, machine: Machine) -> float:
     if swept <= free:
         return 0.0
     return swept * (rate.near if swept <= machine.l2 else rate.far)
+
+
+def fetched(divided: Divisions, form: Form, machine: Machine, image: int, tiles: bool, threads: int) -> Floats:
+    """Cycles that each of several threads fetches: the layer before has left its `image` where it was computed, some
+    pixels with each thread.  Those that share out `tiles` read mostly their own pixels, but each needs all weights;
+    those that share out blocks of outputs need the pixels of all others, be it only in their own channels."""
+    others = 1 - 1 / threads
+    foreign = image * others * FOREIGN * (1 / threads if form.lanewise else 1)
+    weights = form.weight_bytes(machine.lanes) * others * rates(machine).far
+    return np.where(tiles & (divided.tiles >= threads), weights, foreign)
 
 
 def shared(serial: Floats, threads: int) -> Floats:

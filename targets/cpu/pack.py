@@ -212,12 +212,16 @@ class Problem:
         work = cost.cycles(divided, form, self.machine, min(CHAINS[0], self.machine.accumulators(form.vectors)))
         image, result = 4 * self.source.image, 4 * self.target.image * (2 if self.layer.residual else 1)
         inputs = 1 if self.lanewise else -(-self.layer.image[1] // form.depth)
-        orders = {False: cost.outputs_outer(work, divided, form, self.machine, image, inputs)}
-        if not self.lanewise:
-            orders[True] = cost.tiles_outer(work, divided, form, self.machine, result)
+        swept = image // form.blocks if self.lanewise else image
+        orders = {
+            False: cost.outputs_outer(work, divided, form, self.machine, swept, inputs),
+            True: cost.tiles_outer(work, divided, form, self.machine, result),
+        }
+        images = self.layer.image[0]
         for outer, total in orders.items():
             for threads in sorted({1, self.options.threads}):
-                yield outer, threads, divided, cost.shared(total * self.layer.image[0], threads)
+                fetched = cost.fetched(divided, form, self.machine, image * images, outer, threads)
+                yield outer, threads, divided, cost.shared(total * images, threads) + fetched
 
     def candidates(self, form: Form, only_best: bool = False) -> list[Candidate]:
         """The choices of one encoding, with the default of everything that the estimate does not see."""

@@ -18,7 +18,7 @@ from lhcc.targets.cpu.taps import Rects, best_order, runs, sort_tiles
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
 STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches
-PREFETCH = 256  # weights ahead
+PREFETCH = 2048  # weights ahead: what waits for main memory, VGG16 with half of its weights, gains 7 % over 256
 # output blocks, position of the entries, elements between output blocks, position of the starts, register tiles that
 # go through all output blocks together, register tiles of all images
 HEADER = 6
