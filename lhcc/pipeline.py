@@ -96,7 +96,9 @@ def _verifier(mod: tvm.IRModule, order: list[Pass]) -> Verifier:
     from lhcc.ir.verify import Verifier
 
     lowering = next((item for item in order if isinstance(item, LowerKernels)), None)
-    return Verifier(mod, lowering.generate if lowering and not lowering.elsewhere else None)
+    if lowering is None:
+        return Verifier(mod)
+    return Verifier(mod, lowering.plain if lowering.elsewhere else lowering.generate, lowering.tolerance)
 
 
 def _well_formed(mod: Any, name: str) -> None:

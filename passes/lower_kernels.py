@@ -28,7 +28,9 @@ Generator = Callable[[str, dict[str, Any], list[tuple[int, ...]]], Any]
 @dataclass(frozen=True)
 class LowerKernels:
     generate: Generator
-    elsewhere: bool = False  # the kernels do not run on this processor
+    elsewhere: bool = False  # the kernels do not run on this processor;
+    plain: Generator | None = None  # what computes the same on it, if there is such a thing,
+    tolerance: float = 1e-5  # so closely
     layers: list[LayerRecord] = field(default_factory=list)
     name = "lower_kernels"
 

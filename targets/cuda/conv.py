@@ -16,8 +16,9 @@ from lhcc.ir.tir import integer, loop, var
 from lhcc.targets.cuda import cost
 from lhcc.targets.cuda.ending import finish
 from lhcc.targets.cuda.frame import Frame
-from lhcc.targets.cuda.plan import ConvSpec, shared_bytes
+from lhcc.targets.cuda.plan import shared_bytes
 from lhcc.targets.cuda.products import Products
+from lhcc.targets.cuda.spec import ConvSpec
 from lhcc.targets.cuda.staging import Staging
 from lhcc.targets.cuda.tir import call
 

@@ -11,7 +11,7 @@ from lhcc.ir.tir import get, integer, put, var
 from lhcc.ir.vector import epilogue
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.frame import Frame
-from lhcc.targets.cuda.plan import Integers
+from lhcc.targets.cuda.spec import ConvSpec, Integers, WindowSpec
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, when
 
 Expr = Any
@@ -33,6 +33,7 @@ def finish(frame: Frame) -> Stmt:
     position = frame.position(fragment, T.floordiv(frame.lane, integer(4)) + half * 8)
     image, y, x = divided(position, *spec.tile[1:])
     row, column, number, target, total = var("row"), var("column"), var("image"), var("target"), var("total", kind)
+    padded = blocks * BLOCK
     plane = number * blocks + T.floordiv(frame.out, integer(per_block))
     inside = both(
         position < integer(spec.tile_pixels), number < integer(images), row < integer(height), column < integer(columns)
@@ -41,7 +42,7 @@ def finish(frame: Frame) -> Stmt:
     plus = get(added, c) if spec.residual else None
     result = [
         T.Bind(total, get(frame.sums, place) + get(bias, c)),
-        put(results, _result(frame, total, plus, frame.out * spec.lanes + quarter + c), c),
+        put(results, result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded), c),
     ]
     store = [
         unrolled(c, width, T.SeqStmt(result)),
@@ -60,15 +61,17 @@ def finish(frame: Frame) -> Stmt:
     return when(both(T.EQ(frame.split, integer(0)), frame.out >= integer(0)), code)
 
 
-def _result(frame: Frame, total: Expr, plus: Expr | None, channel: Expr) -> Expr:
-    spec = frame.spec
+def result_of(
+    spec: ConvSpec | WindowSpec, total: Expr, plus: Expr | None, table: Expr, channel: Expr, padded: int
+) -> Expr:
+    """What is stored for a sum; the table of integer steps holds `padded` entries for every step that needs them."""
     if spec.integers is None:
         return epilogue(total, plus, spec.residual, spec.activation)
-    return result_of(spec.integers, total, plus, frame.table, channel, spec.result[1] * BLOCK)
+    return after(spec.integers, total, plus, table, channel, padded)
 
 
-def result_of(integers: Integers, total: Expr, plus: Expr | None, table: Expr, channel: Expr, padded: int) -> Expr:
-    """The integer that is stored; the table holds `padded` entries, one per channel, for every step that needs them."""
+def after(integers: Integers, total: Expr, plus: Expr | None, table: Expr, channel: Expr, padded: int) -> Expr:
+    """An integer after the steps of its tail."""
     if plus is not None:
         plus = apply(plus, integers.first, 1, table, channel, integer(padded), None)
     return apply(total, integers.steps, 1, table, channel, integer(padded), plus)

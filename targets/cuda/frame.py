@@ -9,7 +9,8 @@ from tvm import tirx as T
 from lhcc.ir.tir import flat, get, integer, tensor, var
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, ConvSpec, pixel_bytes
+from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, pixel_bytes
+from lhcc.targets.cuda.spec import ConvSpec
 from lhcc.targets.cuda.tir import Threads, divided, local, value
 
 Expr = Any

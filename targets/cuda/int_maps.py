@@ -15,9 +15,9 @@ from tvm import tirx as T
 from lhcc.ir.tir import flat, get, integer, put, tensor, var
 from lhcc.ir.vector import const
 from lhcc.targets.cuda.arch import BLOCK
-from lhcc.targets.cuda.ending import result_of
+from lhcc.targets.cuda.ending import after
 from lhcc.targets.cuda.maps import PIECES, WIDTH, Items, Pair
-from lhcc.targets.cuda.plan import Integers
+from lhcc.targets.cuda.spec import Integers
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, when
 
 Expr = Any
@@ -138,7 +138,7 @@ def steps(source: Map, target: Map, integers: Integers) -> Kernel:
     lanes, added = _Lanes(source), local("added", WIDTH, "int32")
     plus = get(added, lanes.lane) if integers.added else None
     channel = lanes.channel + lanes.lane
-    result = result_of(integers, get(lanes.values, lanes.lane), plus, table, channel, source.blocks * BLOCK)
+    result = after(integers, get(lanes.values, lanes.lane), plus, table, channel, source.blocks * BLOCK)
     body = [T.AllocBuffer(lanes.values), lanes.load(x)]
     if integers.added:
         place = address(o, lanes.items.item * WIDTH)

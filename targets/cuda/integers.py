@@ -41,7 +41,7 @@ from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.int_maps import Map
 from lhcc.targets.cuda.kernels import packed_kernel
 from lhcc.targets.cuda.pack import pack
-from lhcc.targets.cuda.plan import Integers
+from lhcc.targets.cuda.spec import Integers
 
 Summing = Conv | Dense | MaxPool | SumPool
 LABELS = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lhcc.targets.cuda.conv import conv_kernel
-from lhcc.targets.cuda.plan import ConvSpec
-from lhcc.targets.cuda.window import WindowSpec, window_kernel
+from lhcc.targets.cuda.spec import ConvSpec, WindowSpec
+from lhcc.targets.cuda.window import window_kernel
 
 
 def packed_kernel(spec: str) -> Any:

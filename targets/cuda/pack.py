@@ -17,9 +17,9 @@ from lhcc.targets.base import Options
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
-from lhcc.targets.cuda.plan import Integers, grouped, pixel_bytes, plan_conv, shared_bytes, works
+from lhcc.targets.cuda.plan import grouped, pixel_bytes, plan_conv, shared_bytes, works
 from lhcc.targets.cuda.space import LANES, Space
-from lhcc.targets.cuda.window import WindowSpec
+from lhcc.targets.cuda.spec import Integers, WindowSpec
 
 LARGEST = 1 << 31  # elements of a map: positions are 32-bit numbers
 

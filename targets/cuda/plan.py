@@ -9,103 +9,18 @@ made of output blocks with similar work, and the ones with most work start first
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Arch, Arithmetic
+from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.spec import ConvSpec
 
 PAD = 16  # bytes after each pixel of the patch: matrices are then read from shared memory without bank conflicts
 HEADER = 3  # positions of: output blocks by group and warp, first entries, entries
 GROUP_FIELDS = 5  # first output row and column, number of stages, positions of its stages and of its bounds
-
-
-@dataclass(frozen=True)
-class Integers:
-    """What a kernel of an integer program reads, adds and writes, and the steps (`lhcc.ir.int_steps`) to its result."""
-
-    source: str  # elements of maps
-    target: str
-    steps: tuple[str, ...] = ()
-    added: str = ""
-    first: tuple[str, ...] = ()  # what becomes of an added integer before
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """Everything that the generated code of a convolution depends on; equal specs share one kernel."""
-
-    arch: int
-    precision: str
-    lanes: int  # output channels per warp
-    pixels: int  # per warp, in 16s
-    warps: tuple[int, int, int]  # over pixels, output blocks and weight tiles
-    tile: tuple[int, int, int]  # images, rows, columns of output pixels per thread block
-    patch: tuple[int, int]  # rows and columns of input under them
-    image: tuple[int, int, int, int]  # input: images, blocks of channels, rows, columns
-    result: tuple[int, int, int, int]  # output, likewise
-    stride: tuple[int, int]  # input pixels from one output of a tile to the next
-    step: tuple[int, int]  # output pixels between them: more than 1 for transposed convolutions
-    origin: tuple[int, int]  # input position under output position 0 of the tile at 0
-    groups: int
-    stage_blocks: int
-    stages: int
-    activation: str
-    residual: str
-    integers: Integers | None = None
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        return INTEGERS[self.integers.source] if self.integers else Arch(self.arch).arithmetic(self.precision)
-
-    @property
-    def target_element(self) -> str:
-        return self.integers.target if self.integers else self.arithmetic.element
-
-    @property
-    def residual_element(self) -> str:
-        return self.integers.added if self.integers else self.arithmetic.element
-
-    @property
-    def threads(self) -> int:
-        return 32 * self.warps[0] * self.warps[1] * self.warps[2]
-
-    @property
-    def tiles(self) -> tuple[int, int, int]:
-        """Tiles along images, rows and columns."""
-        (images, rows, columns), (count, _, height, width) = self.tile, self.result
-        return -(-count // images), -(-_ceil(height, self.step[0]) // rows), -(-_ceil(width, self.step[1]) // columns)
-
-    @property
-    def tile_pixels(self) -> int:
-        return self.tile[0] * self.tile[1] * self.tile[2]
-
-    @property
-    def patch_pixels(self) -> int:
-        return self.tile[0] * self.patch[0] * self.patch[1]
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ConvSpec:
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: as_field(value) for name, value in fields.items()})
-
-
-def as_field(value: Any) -> Any:
-    """A field of a specification, as it was before it was stored."""
-    if isinstance(value, dict):
-        return Integers(**{name: as_field(part) for name, part in value.items()})
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _ceil(number: int, by: int) -> int:
-    return -(-number // by)
 
 
 @dataclass(frozen=True)

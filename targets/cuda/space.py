@@ -14,7 +14,8 @@ from lhcc.targets.base import Options
 from lhcc.targets.cuda import cost
 from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Machine
 from lhcc.targets.cuda.choice import Choice
-from lhcc.targets.cuda.plan import ConvSpec, Integers, phases, shared_bytes
+from lhcc.targets.cuda.plan import phases, shared_bytes
+from lhcc.targets.cuda.spec import ConvSpec, Integers
 
 LANES = (16, 32)
 WARPS = ((8, 1), (4, 2), (2, 4), (1, 8), (4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1))  # over pixels, output blocks

@@ -24,6 +24,7 @@ from lhcc.targets.cuda import arch, codegen, generic, integers, maps
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.kernels import packed_kernel
 from lhcc.targets.cuda.pack import pack
+from lhcc.targets.cuda.plain import plain_kernel
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,14 @@ class CudaTarget:
         ]
 
     def lowering_passes(self, options: Options) -> list[Pass]:
-        return [LowerGeneric(generic.schedule), LowerKernels(self._kernel, elsewhere=True)]
+        return [LowerGeneric(generic.schedule), LowerKernels(self._kernel, True, *self._checking())]
+
+    def _checking(self) -> tuple[Any, float]:
+        """What LHCC_VERIFY=2 runs here in place of kernels, and how close it comes."""
+        tolerance = {"fp32": 1e-5, "tf32": 1e-5, "fp16": 4e-3}.get(self.machine.precision)
+        if tolerance is None:
+            return None, 1e-5  # numpy has no numbers like these
+        return lambda operator, attrs, shapes: plain_kernel(attrs["spec"]), tolerance
 
     def _kernel(self, operator: str, attrs: dict[str, Any], shapes: list[tuple[int, ...]]) -> Any:
         element = self.machine.arithmetic.element

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvm import tirx as T
 
 from lhcc.ir.tir import flat, get, integer, put, sequence, tensor, var
-from lhcc.ir.vector import const, epilogue
+from lhcc.ir.vector import const
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.ending import result_of
 from lhcc.targets.cuda.maps import PIECES, WIDTH, Items
-from lhcc.targets.cuda.plan import Integers, as_field
+from lhcc.targets.cuda.spec import WindowSpec
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, value, when
 
 Expr = Any
 RUN = 4  # neighbouring outputs of a thread: what their windows share is read once
-
-
-@dataclass(frozen=True)
-class WindowSpec:
-    """Everything that the generated code depends on."""
-
-    element: str
-    combine: str  # "multiply" by weights and add, or "max"
-    kernel: tuple[int, int]
-    strides: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    image: tuple[int, int, int, int]  # images, blocks, rows, columns
-    result: tuple[int, int]
-    activation: str
-    residual: str
-    integers: Integers | None = None
-
-    @property
-    def sum(self) -> str:
-        return "int32" if self.integers else "float32"
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> WindowSpec:
-        fields: dict[str, Any] = json.loads(text)
-        return cls(**{name: as_field(value) for name, value in fields.items()})
 
 
 def window_kernel(spec: WindowSpec) -> Any:
@@ -56,7 +25,7 @@ def window_kernel(spec: WindowSpec) -> Any:
     run = min(RUN, columns)
     groups = -(-columns // run)
     multiply, element, kind, integers = spec.combine == "multiply", spec.element, spec.sum, spec.integers
-    written, added_element = (integers.target, integers.added or element) if integers else (element, element)
+    written, added_element = spec.target_element, spec.residual_element
     source = tensor("source", [images, blocks, height, width, BLOCK], element)
     target = tensor("target", [images, blocks, rows, columns, BLOCK], written)
     weights, bias = tensor("weights", [var("weights_size")], kind), tensor("bias", [var("bias_size")], kind)
@@ -111,10 +80,7 @@ def window_kernel(spec: WindowSpec) -> Any:
         if spec.residual:
             store.append(call(f"load_channels<{WIDTH}>", address(added), address(r, place)))
         plus = get(added, c) if spec.residual else None
-        if integers:
-            result = result_of(integers, total, plus, table, channel + c, blocks * BLOCK)
-        else:
-            result = epilogue(total, plus, spec.residual, spec.activation)
+        result = result_of(spec, total, plus, table, channel + c, blocks * BLOCK)
         end = [T.Bind(total, get(sums, c + output * WIDTH)), put(sums, result, c + output * WIDTH)]
         if spec.residual or spec.activation or integers:
             store.append(unrolled(c, WIDTH, T.SeqStmt(end)))

@@ -1,0 +1,165 @@
+"""The computation of a packed layer as plain loops for this processor: its numbers are checked apart from the threads.
+
+Everything that the packer made is read as the GPU reads it: the tables, stage by stage, the weights in fragment order.
+What is left out is who computes what when.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx as T
+
+from lhcc.ir.tir import flat, function, get, integer, loop, put, tensor, var
+from lhcc.ir.vector import const
+from lhcc.targets.cuda.arch import BLOCK, STEP
+from lhcc.targets.cuda.ending import result_of
+from lhcc.targets.cuda.fragments import tile_words
+from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, pixel_bytes
+from lhcc.targets.cuda.spec import ConvSpec
+from lhcc.targets.cuda.tir import both, divided, when
+from lhcc.targets.cuda.window import WindowSpec
+
+Expr = Any
+Stmt = Any
+
+
+def plain_kernel(spec: str) -> Any:
+    """What `packed_kernel` computes."""
+    return _conv(ConvSpec.from_json(spec)) if '"lanes"' in spec else _window(WindowSpec.from_json(spec))
+
+
+def _map(name: str, element: str) -> tuple[Expr, Expr, Stmt]:
+    operand = tensor(name, [var(f"{name}_{axis}") for axis in range(5)], element)
+    return operand, *flat(operand, name[0], element)
+
+
+def _conv(spec: ConvSpec) -> Any:
+    arithmetic, pixel = spec.arithmetic, pixel_bytes(spec.arithmetic.size)
+    source, x, see_x = _map("source", arithmetic.element)
+    target, y, see_y = _map("target", spec.target_element)
+    residual, r, see_r = _map("residual", spec.residual_element)
+    weights, plan, table = (tensor(name, [var(f"{name}_size")], "int32") for name in ("weights", "plan", "table"))
+    w, see_w = flat(weights, "w", arithmetic.weight)
+    bias = tensor("bias", [var("bias_size")], arithmetic.sum)
+    sums = T.decl_buffer((spec.lanes,), arithmetic.sum, "sums", data_alignment=64)
+
+    group, tile, inner, column, split, stage = map(var, ("group", "tile", "inner", "column", "split", "stage"))
+    entry, depth, lane = var("entry"), var("depth"), var("lane")
+    (_, blocks, height, width), (images, out_blocks, rows, columns) = spec.image, spec.result
+    image, row, at_column = var("image"), var("row"), var("at_column")  # of the output, in a phase
+    fields = [get(plan, group * GROUP_FIELDS + HEADER + field) for field in range(GROUP_FIELDS)]
+    phase_row, phase_column, stage_count, stages_at, bounds_at = fields
+    tile_image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
+    inner_image, inner_row, inner_column = divided(inner, *spec.tile[1:])
+    out, end_row, end_column = var("out"), row * spec.step[0] + phase_row, at_column * spec.step[1] + phase_column
+
+    # one weight tile times one pixel
+    warps = spec.warps[1] * spec.warps[2]
+    bound = bounds_at + stage * warps + column * spec.warps[2] + split
+    first = get(plan, get(plan, integer(1)) + (group * spec.warps[1] + column) * spec.warps[2] + split)
+    place, block, position = var("place"), var("block"), var("position")
+    slot = spec.patch_pixels * pixel
+    in_row = row * spec.stride[0] + spec.origin[0] + T.floordiv(position, integer(spec.patch[1]))
+    in_column = at_column * spec.stride[1] + spec.origin[1] + T.floormod(position, integer(spec.patch[1]))
+    seen = both(in_row >= integer(0), in_row < integer(height), in_column >= integer(0), in_column < integer(width))
+    read = get(x, (((image * blocks + block) * height + in_row) * width + in_column) * BLOCK + depth)
+    kept = get(w, _weight(spec, entry, depth, lane))
+    product = T.Cast(arithmetic.sum, read) * T.Cast(arithmetic.sum, kept)
+    multiply = loop(depth, BLOCK, [loop(lane, spec.lanes, [put(sums, get(sums, lane) + product, lane)])])
+    body = [
+        T.Bind(place, get(plan, get(plan, integer(2)) + entry)),
+        T.Bind(block, get(plan, stages_at + stage * spec.stage_blocks + T.floordiv(place, integer(slot)))),
+        T.Bind(position, T.floordiv(T.floormod(place, integer(slot)), integer(pixel))),
+        when(seen, [multiply]),
+    ]
+    begin, end = first + get(plan, bound), first + get(plan, bound + warps)
+    entries = T.For(entry, begin, end - begin, T.stmt.ForKind.SERIAL, T.SeqStmt(body))
+
+    channel = out * spec.lanes + lane
+    plane = image * out_blocks + T.floordiv(channel, integer(BLOCK))
+    to = ((plane * rows + end_row) * columns + end_column) * BLOCK + T.floormod(channel, integer(BLOCK))
+    plus = T.Cast(arithmetic.sum, get(r, to)) if spec.residual else None
+    total = get(sums, lane) + get(bias, channel)
+    result = result_of(spec, total, plus, table, channel, out_blocks * BLOCK)
+    inside = both(
+        out >= integer(0), image < integer(images), end_row < integer(rows), end_column < integer(columns)
+    )  # fmt: skip
+    pixels = [
+        T.Bind(image, tile_image * spec.tile[0] + inner_image),
+        T.Bind(row, tile_row * spec.tile[1] + inner_row),
+        T.Bind(at_column, tile_column * spec.tile[2] + inner_column),
+        T.Bind(out, get(plan, get(plan, integer(0)) + group * spec.warps[1] + column)),
+        when(
+            inside,
+            [
+                loop(lane, spec.lanes, [put(sums, const(0, 1, arithmetic.sum), lane)]),
+                loop(split, spec.warps[2], [loop(stage, stage_count, [entries])]),
+                loop(lane, spec.lanes, [put(y, T.Cast(spec.target_element, result), to)]),
+            ],
+        ),
+    ]
+    tiles = spec.tiles[0] * spec.tiles[1] * spec.tiles[2]
+    every = loop(tile, tiles, [loop(inner, spec.tile_pixels, [loop(column, spec.warps[1], pixels)])])
+    operands = [
+        source,
+        weights,
+        bias,
+        plan,
+        *([table] if spec.integers else []),
+        *([residual] if spec.residual else []),
+    ]
+    views = [see_x, see_y, see_w, *([see_r] if spec.residual else [])]
+    return function([*operands, target], [*views, T.AllocBuffer(sums), loop(group, spec.groups, [every])])
+
+
+def _weight(spec: ConvSpec, entry: Expr, depth: Expr, channel: Expr) -> Expr:
+    """Where the weight of a channel lies, in elements: the order of `fragments.pack`, written down once more."""
+    arithmetic, count = spec.arithmetic, spec.lanes // 8
+    quarter, two = divided(channel, 2 * count)
+    j, i = divided(two, 2)  # the instruction, and which of its two outputs of this lane
+    step, k = divided(depth, STEP // arithmetic.size)
+    if not arithmetic.preload:
+        return ((((entry * arithmetic.steps + step) * 4 + quarter) * count + j) * 8 + k) * 2 + i
+    each = 4 // arithmetic.size
+    word, part = divided(k, each)
+    half, q = divided(word, 4)
+    lane = (2 * quarter + i) * 4 + q
+    vector, place = divided((step * count + j) * 2 + half, 4)
+    return (entry * tile_words(spec.lanes, arithmetic) + vector * 128 + lane * 4 + place) * each + part
+
+
+def _window(spec: WindowSpec) -> Any:
+    images, blocks, height, width = spec.image
+    rows, columns = spec.result
+    source, x, see_x = _map("source", spec.element)
+    target, y, see_y = _map("target", spec.target_element)
+    residual, r, see_r = _map("residual", spec.residual_element)
+    weights, bias = (tensor(name, [var(f"{name}_size")], spec.sum) for name in ("weights", "bias"))
+    table = tensor("table", [var("table_size")], "int32")
+    total = T.decl_buffer((1,), spec.sum, "total", data_alignment=64)
+    item, tap = var("item"), var("tap")
+    plane, row, column, lane = divided(item, rows, columns, BLOCK)
+    channel = T.floormod(plane, integer(blocks)) * BLOCK + lane
+    tap_row, tap_column = divided(tap, spec.kernel[1])
+    at_y = row * spec.strides[0] - spec.padding[0] + tap_row * spec.dilation[0]
+    at_x = column * spec.strides[1] - spec.padding[1] + tap_column * spec.dilation[1]
+    seen = both(at_y >= integer(0), at_y < integer(height), at_x >= integer(0), at_x < integer(width))
+    read = T.Cast(spec.sum, get(x, ((plane * height + at_y) * width + at_x) * BLOCK + lane))
+    multiply, taps = spec.combine == "multiply", spec.kernel[0] * spec.kernel[1]
+    if multiply:
+        weight = get(weights, (T.floordiv(channel, integer(BLOCK)) * taps + tap) * BLOCK + lane)
+        start, step = get(bias, channel), get(total) + read * weight
+    else:
+        start, step = const(-(1 << 31) if spec.integers else float("-inf"), 1, spec.sum), T.Max(get(total), read)
+    plus = T.Cast(spec.sum, get(r, item)) if spec.residual else None
+    result = result_of(spec, get(total), plus, table, channel, blocks * BLOCK)
+    body = [
+        put(total, start),
+        loop(tap, taps, [when(seen, [put(total, step)])]),
+        put(y, T.Cast(spec.target_element, result), item),
+    ]
+    operands = [source, *([weights, bias] if multiply else []), *([table] if spec.integers else [])]
+    operands += [residual] if spec.residual else []
+    views = [see_x, see_y, *([see_r] if spec.residual else []), T.AllocBuffer(total)]
+    return function([*operands, target], [*views, loop(item, images * blocks * rows * columns * BLOCK, body)])
