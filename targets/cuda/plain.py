@@ -16,9 +16,8 @@ from lhcc.targets.cuda.arch import BLOCK, STEP
 from lhcc.targets.cuda.ending import result_of
 from lhcc.targets.cuda.fragments import tile_words
 from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, pixel_bytes
-from lhcc.targets.cuda.spec import ConvSpec
+from lhcc.targets.cuda.spec import ConvSpec, WindowSpec
 from lhcc.targets.cuda.tir import both, divided, when
-from lhcc.targets.cuda.window import WindowSpec
 
 Expr = Any
 Stmt = Any
