@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import lhcc
 from lhcc.errors import InputError, ModelError, UnsupportedOperator
 from lhcc.frontend import import_model
 
@@ -187,3 +188,28 @@ def test_a_shape_that_an_operator_asks_for_on_its_own_is_no_obstacle() -> None:
     """TVM's converter of GatherND reads the shape of its data, which is known."""
     nodes = [helper.make_node("GatherND", ["x", "at"], ["y"])]
     assert shape_of_result(import_model(model(nodes, [2, 3], {"at": np.array([[0, 1], [1, 2]])}))) == [2]
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_the_first_elements_of_an_order_need_no_sorting(largest: int) -> None:
+    node = helper.make_node("TopK", ["x", "k"], ["y", "at"], axis=1, largest=largest)
+    x = np.random.default_rng(largest).integers(0, 5, (2, 9, 3)).astype(np.float32)
+    compiled = lhcc.compile(model([node], [2, 9, 3], {"k": np.array([4])}, outputs=("y", "at")))
+    at = np.argsort(-x if largest else x, axis=1, kind="stable")[:, :4]
+    for found, expected in zip(compiled(x), (np.take_along_axis(x, at, 1), at), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_too_many_elements_to_rank() -> None:
+    node = helper.make_node("TopK", ["x", "k"], ["y", ""], name="best")
+    with pytest.raises(UnsupportedOperator, match="'best': of 5000 elements, more than 4096"):
+        import_model(model([node], [5000], {"k": np.array([4])}))
+
+
+def test_one_hot_vectors_along_any_axis() -> None:
+    node = helper.make_node("OneHot", ["x", "depth", "values"], ["y"], axis=1)
+    weights = {"depth": np.array([3]), "values": np.array([-1, 2], np.float32)}
+    compiled = lhcc.compile(model([node], [2, 2], weights, dtype=TensorProto.INT64))
+    expected = np.full((2, 3, 2), -1, np.float32)
+    expected[0, 2, 0] = expected[0, 1, 1] = expected[1, 0, 0] = 2  # 7 is no place
+    np.testing.assert_array_equal(compiled(np.array([[2, -2], [0, 7]])), expected)

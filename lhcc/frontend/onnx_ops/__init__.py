@@ -6,7 +6,7 @@ numpy array where it is known.  What it cannot convert raises NotImplementedErro
 
 from __future__ import annotations
 
-from lhcc.frontend.onnx_ops import convolution, elementwise, pooling, reduction, resizing, shapes  # noqa: F401
+from lhcc.frontend.onnx_ops import convolution, elementwise, pooling, reduction, resizing, selection, shapes  # noqa: F401
 from lhcc.frontend.onnx_ops.registry import CONVERTERS, VALUE_OPERANDS, Node, ValueNeeded
 
 __all__ = ["CONVERTERS", "VALUE_OPERANDS", "Node", "ValueNeeded"]
