@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lhcc.integer import Clip, Instruction, Piecewise, Requantise
 from lhcc.targets.fpga.netlist import Netlist, Term, limited
+
+if TYPE_CHECKING:
+    from lhcc.encodings.adders import AdderGraph
 
 Bounds = tuple[int | None, int | None]
 Multiply = Callable[[Netlist, Sequence[int], np.ndarray, Sequence[int]], list[int]]
@@ -46,23 +50,30 @@ def shared_matrix(seconds: float) -> Multiply:
 
         if not matrix.any():
             return constant_matrix(net, inputs, matrix, bias)
-        graph = solve(matrix, seconds=seconds, peers=False)
-        terms = [Term(x) for x in inputs]
-        for op in graph.operations:
-            left, right = terms[op.left], terms[op.right]
-            sign = -right.sign if op.subtract else right.sign
-            first = Term(left.node, left.shift + op.left_shift, left.sign)
-            terms.append(net.sum(first, Term(right.node, right.shift + op.right_shift, sign)))
+        products = graph_terms(net, inputs, solve(matrix, seconds=seconds, peers=False))
         results = []
-        for out, constant in zip(graph.outputs, bias, strict=True):
-            parts = [Term(net.const(int(constant)))] if constant else []
-            if out.node >= 0:
-                t = terms[out.node]
-                parts.insert(0, Term(t.node, t.shift + out.shift, -t.sign if out.negative else t.sign))
+        for product, constant in zip(products, bias, strict=True):
+            empty = net.nodes[product.node].kind == "const"
+            parts = ([] if empty else [product]) + ([Term(net.const(int(constant)))] if constant else [])
             results.append(net.value(net.total(parts)))
         return results
 
     return multiply
+
+
+def graph_terms(net: Netlist, inputs: Sequence[int], graph: AdderGraph) -> list[Term]:
+    """The outputs of an adder graph over these inputs."""
+    terms = [Term(x) for x in inputs]
+    for op in graph.operations:
+        left, right = terms[op.left], terms[op.right]
+        sign = -right.sign if op.subtract else right.sign
+        first = Term(left.node, left.shift + op.left_shift, left.sign)
+        terms.append(net.sum(first, Term(right.node, right.shift + op.right_shift, sign)))
+    outputs = list[Term]()
+    for out in graph.outputs:
+        t = terms[out.node] if out.node >= 0 else Term(net.const(0))
+        outputs.append(Term(t.node, t.shift + out.shift, -t.sign if out.negative else t.sign))
+    return outputs
 
 
 def scale_up(net: Netlist, a: int, factor: int, plus: int = 0) -> int:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from itertools import pairwise
 
 from lhcc.integer import Conv, Dense, Program
 from lhcc.integer.core import width
 from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.folded_code import Demands
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
-from lhcc.targets.fpga.netlist import Netlist
+from lhcc.targets.fpga.netlist import Netlist, Node
 from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, TransposedStage
+from lhcc.targets.fpga.timing import Schedule
 
 DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
     "xc7a35t": (20_800, 50),
@@ -57,13 +59,12 @@ def memory(bits: int, depth: int) -> Area:
 
 
 def logic_luts(net: Netlist) -> int:
-    """One LUT per full-adder bit, two comparisons' worth per clip or maximum."""
+    """Sums on carry chains, two comparisons' worth per clip or maximum."""
     total = 0
     for k in net.live():
         node = net.nodes[k]
         if net.is_adder(k):
-            passed = node.data[1] if node.kind == "difference" else max(node.data)
-            total += max(node.bits - passed, 1)
+            total += _adder_luts(net, node)
         elif node.kind == "max":
             total += node.bits + -(-node.bits // 2)
         elif node.kind == "clip":
@@ -73,6 +74,28 @@ def logic_luts(net: Netlist) -> int:
         elif node.kind == "select":
             total += node.bits
     return total
+
+
+def _adder_luts(net: Netlist, node: Node) -> int:
+    """One per bit in which both operands vary; where one is constant, the carry chain needs but an inverter."""
+
+    def varies(a: Node, shift: int) -> range:
+        return range(0) if a.kind == "const" else range(shift, node.bits if a.signed else shift + a.bits)
+
+    first, second = (varies(net.nodes[a], s) for a, s in zip(node.args, node.data, strict=True))
+    return max(0, min(first.stop, second.stop, node.bits) - max(first.start, second.start))
+
+
+def _shifted(net: Netlist, plan: Schedule) -> int:
+    """Values that wait three steps or longer without being read do so in LUTs, one a bit, and not in registers."""
+    read: dict[int, set[int]] = {k: {plan.step[k]} for k in plan.step}
+    for k in plan.step:
+        for a in net.nodes[k].args:
+            read[a].add(plan.step[k])
+    for k in net.outputs:
+        read[k].add(plan.steps)  # the register behind the last step
+    waits = {k: sum(b - a >= 3 for a, b in pairwise(sorted(steps))) for k, steps in read.items()}
+    return sum(n * net.nodes[k].bits for k, n in waits.items() if net.nodes[k].kind != "const")
 
 
 def area(stage: AnyStage) -> Area:
@@ -85,11 +108,14 @@ def area(stage: AnyStage) -> Area:
         memories = [memory(bits, depth) for bits, depth in [*words, (OUTPUTS * c.accumulator_bits, c.pixels)]]
         return sum(memories, _array_logic(c.activation_bits, c.digits, c.largest_shift, c.accumulator_bits))
     registers = stage.schedule.register_bits(stage.logic) + stage.steps
-    luts, lines = logic_luts(stage.logic) + 20, Area()
+    luts, lines = logic_luts(stage.logic) + _shifted(stage.logic, stage.schedule) + 20, Area()
     if isinstance(stage, TransposedStage):
         registers += stage.product_schedule.register_bits(stage.products)
         registers += sum(width(*ends) for ends in stage.links[-1].sums.values())
-        luts += logic_luts(stage.products) + sum(width(*ends) for ends in stage.joins)
+        luts += logic_luts(stage.products) + _shifted(stage.products, stage.product_schedule)
+        luts += sum(width(*ends) for ends in stage.joins)
+        if stage.geometry.flush:  # padded: the first product of a sum may be masked
+            luts += sum(width(*ends) for ends in stage.begins)
     for bits, pixels in stage.delays:
         if pixels == 1:
             registers += bits

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lhcc.targets.fpga.folded_code import Code, Field
 from lhcc.targets.fpga.folded_input import Images, image
 from lhcc.targets.fpga.folded_jobs import GAP, INPUTS, OUTPUTS
+from lhcc.targets.fpga.folded_units import unit_bits, write_units
 
 
 def _fields(fields: Sequence[Field], word: str) -> str:
@@ -26,11 +27,7 @@ def _bits(fields: Sequence[Field]) -> int:
 def write_array(name: str, code: Code, x: Images, channels: int) -> str:
     """`channels` results leave side by side when the last job makes one pixel; else 16 at a time, block by block."""
     c = code
-    operand, unit = c.activation_bits + (not c.activations_signed), c.digits * (c.shift_bits + 2)
-    product = operand + c.largest_shift + (c.digits - 1).bit_length() + 1
-    part = min(c.accumulator_bits, product + 3)
-    product = min(product, part)
-    spread = f"{{{part - product}{{product[{product - 1}]}}}}, " if part > product else ""
+    unit = unit_bits(c)
     pixel_bits = max(1, c.pixels.bit_length())
     passes, jobs = len(c.passes), len(c.jobs)
     pass_at, job_at = max(1, passes.bit_length()), max(1, jobs.bit_length())
@@ -39,7 +36,6 @@ def write_array(name: str, code: Code, x: Images, channels: int) -> str:
     coordinate = max(f.bits for f in c.pass_fields if f.name in ("dy", "dx")) + 2
     whole = INPUTS * c.activation_bits
     half = OUTPUTS * c.activation_bits
-    widen = "1'b0, " if not c.activations_signed else ""
     image_address = f"bank_out ? {c.input_words} + address : address" if c.banks > 1 else "address"
 
     def top(word: str) -> str:
@@ -47,7 +43,8 @@ def write_array(name: str, code: Code, x: Images, channels: int) -> str:
         return f"{word}[(o + 1) * {c.result_bits} - 1]" if c.results_signed else "1'b0"
 
     out_words = f"{channels}" if channels else f"{OUTPUTS}"
-    return f"""// {passes} passes in {jobs} jobs over an array of {INPUTS} x {OUTPUTS} shift-add units
+    return f"""{write_units(f"{name}_units", c)}
+// {passes} passes in {jobs} jobs over an array of {INPUTS} x {OUTPUTS} shift-add units
 module {name} (
   input wire clk, input wire rst,
   input wire [{x.bits * x.lanes - 1}:0] in_data, input wire in_valid, output wire in_ready,
@@ -191,43 +188,11 @@ module {name} (
   end
   wire [{OUTPUTS * c.result_bits - 1}:0] result, pooled;
   reg [{OUTPUTS * c.result_bits - 1}:0] result6, best;
-  genvar o, g;
+  genvar o;
   generate for (o = 0; o < {OUTPUTS}; o = o + 1) begin : lane
-    wire [{4 * part - 1}:0] part_wires;
-    for (g = 0; g < 4; g = g + 1) begin : quarter
-      reg signed [{part - 1}:0] partial, running;
-      reg signed [{product - 1}:0] moved, term, product;
-      reg [{unit - 1}:0] code;
-      reg [{c.shift_bits + 1}:0] key;
-      reg [{part}:0] carried;
-      integer n, d, s;
-      // a subtracted digit is inverted, and the one that is missing then enters an addition as its carry
-      always @* begin
-        running = 0;
-        for (n = 0; n < 8; n = n + 1) begin
-          code = w[(o * {INPUTS} + g * 8 + n) * {unit} +: {unit}];
-          for (d = 0; d < {c.digits}; d = d + 1) begin
-            key = code[d * {c.shift_bits + 2} +: {c.shift_bits + 2}];
-            moved = $signed({{{widen}operands[(g * 8 + n) * {c.activation_bits} +: {c.activation_bits}]}});
-            for (s = 0; s < {c.shift_bits}; s = s + 1) if (key[2 + s]) moved = moved <<< (1 << s);
-            term = (key[0] ? moved : 0) ^ {{{product}{{key[1]}}}};
-            if (d == 0) product = term;
-            else begin
-              carried = {{product, 1'b1}} + {{term, key[1]}};
-              product = carried[{product}:1];
-            end
-          end
-          carried = {{running, 1'b1}} + {{{spread}product, code[1]}};
-          running = carried[{part}:1];
-        end
-      end
-      always @(posedge clk) if (go) partial <= running;
-      assign part_wires[g * {part} +: {part}] = partial;
-    end
-    wire signed [{part - 1}:0] a = part_wires[0 +: {part}], b = part_wires[{part} +: {part}];
-    wire signed [{part - 1}:0] cc = part_wires[{2 * part} +: {part}], dd = part_wires[{3 * part} +: {part}];
-    reg signed [{c.accumulator_bits - 1}:0] lower, higher, total;
-    always @(posedge clk) if (go) begin lower <= a + b; higher <= cc + dd; total <= lower + higher; end
+    wire signed [{c.accumulator_bits - 1}:0] total;
+    {name}_units units (.clk(clk), .go(go), .operands(operands),
+      .weights(w[o * {INPUTS * unit} +: {INPUTS * unit}]), .total(total));
     wire [{c.accumulator_bits - 1}:0] earlier = first4 ? bias[o * {c.accumulator_bits} +: {c.accumulator_bits}]
       : again ? fresh[o * {c.accumulator_bits} +: {c.accumulator_bits}]
       : old[o * {c.accumulator_bits} +: {c.accumulator_bits}];

@@ -229,6 +229,16 @@ class TransposedStage(SlidingStage):
         return found
 
     @property
+    def begins(self) -> list[tuple[int, int]]:
+        """interval of every sum where its first product comes in"""
+        seen: set[int] = set()
+        found = []
+        for link in self.links:
+            found += [link.sums[o] for o in link.products if o not in seen]
+            seen |= set(link.products)
+        return found
+
+    @property
     def adders(self) -> int:
         return self.products.adders() + len(self.joins) + self.logic.adders()
 

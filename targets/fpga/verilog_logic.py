@@ -26,6 +26,21 @@ class LogicWriter:
 
     def __init__(self, net: Netlist, plan: Schedule, sources: dict[int, str], prefix: str = "n") -> None:
         self.net, self.plan, self.sources, self.prefix = net, plan, sources, prefix
+        self.merged = self._merged()
+
+    def _merged(self) -> set[int]:
+        """Sums that only one other sum reads, in the same step.  Synthesis would make one carry-save tree of
+        both, which takes two LUTs a bit instead of one; a bit more below the lowest keeps each on its own chain."""
+        users: dict[int, list[int]] = {}
+        for k in self.net.live():
+            for a in self.net.nodes[k].args:
+                users.setdefault(a, []).append(k)
+        outputs = set(self.net.outputs)
+        return {
+            k for k, by in users.items()
+            if self.net.is_adder(k) and k not in outputs and len(by) == 1 and self.net.is_adder(by[0])
+            and self.plan.step[by[0]] == self.plan.step[k]
+        }  # fmt: skip
 
     def reference(self, k: int, step: int, bits: int) -> str:
         """Node k as seen in a step, at a width."""
@@ -58,8 +73,6 @@ class LogicWriter:
         match node.kind:
             case "input":
                 return self.sources[node.data[0]]
-            case "sum" | "difference":
-                return self._addition(node, step)
             case "shift":
                 return self._upper(node.args[0], step, node.data[0], node.bits)
             case "clip":
@@ -75,21 +88,38 @@ class LogicWriter:
                 then, other = self.reference(a, step, node.bits), self.reference(b, step, node.bits)
                 return f"{self.reference(condition, step, 1)} ? {then} : {other}"
 
-    def _addition(self, node: Node, step: int) -> str:
+    def _addition(self, k: int) -> tuple[str, str, str, str]:
+        """(left, sign, right, low): the low bits, where there are any, pass by the addition."""
+        node, step = self.net.nodes[k], self.plan.step[k]
         (a, b), (shift_a, shift_b), bits = node.args, node.data, node.bits
         sign = "+" if node.kind == "sum" else "-"
         if node.kind == "sum" and shift_a:
             a, b, shift_a, shift_b = b, a, shift_b, shift_a
-        zero = self.net.nodes[a].kind == "const" and self.net.nodes[a].low == 0
-        if shift_b and shift_b < bits:  # the low bits of a pass by the adder
-            low = self.reference(a, step, shift_b)
-            left, right = self._upper(a, step, shift_b, bits - shift_b), self.reference(b, step, bits - shift_b)
-            high = right if zero and sign == "+" else f"{left} {sign} {right}"
-            return f"{{{high}, {low}}}"
+        if shift_b and shift_b < bits:
+            rest = bits - shift_b
+            left, right = self._upper(a, step, shift_b, rest), self.reference(b, step, rest)
+            zero = self.net.nodes[a].kind == "const" and self.net.nodes[a].low >> shift_b == 0
+            return "" if zero and sign == "+" else left, sign, right, self.reference(a, step, shift_b)
+        left, right = self.reference(a, step, bits), self.reference(b, step, bits)
         if shift_a:
             left = f"{{{self.reference(a, step, max(bits - shift_a, 1))}, {shift_a}'d0}}"
-            return f"{left} {sign} {self.reference(b, step, bits)}"
-        return f"{self.reference(a, step, bits)} {sign} {self.reference(b, step, bits)}"
+        return left, sign, right, ""
+
+    def _sum(self, k: int, name: str) -> list[str]:
+        """The wire of a sum or difference."""
+        left, sign, right, low = self._addition(k)
+        bits = self.net.nodes[k].bits
+        if not left:
+            return [f"  wire [{bits - 1}:0] {name} = {{{right}, {low}}};"]
+        if k not in self.merged:
+            both = f"{left} {sign} {right}"
+            return [f"  wire [{bits - 1}:0] {name} = {f'{{{both}, {low}}}' if low else both};"]
+        top = bits - (self.net.nodes[k].data[1] or max(self.net.nodes[k].data) if low else 0)
+        high = f"{name}_apart[{top}:1]"
+        return [
+            f"  wire [{top}:0] {name}_apart = {{{left}, 1'b0}} {sign} {{{right}, 1'b0}};",
+            f"  wire [{bits - 1}:0] {name} = {f'{{{high}, {low}}}' if low else high};",
+        ]
 
     def _compared(self, a: int, b: int, step: int) -> tuple[str, str, int]:
         x, y = self.net.nodes[a], self.net.nodes[b]
@@ -142,7 +172,10 @@ class LogicWriter:
             if node.kind == "const":
                 continue
             name = f"{self.prefix}{k}"
-            lines.append(f"  wire [{node.bits - 1}:0] {name} = {self._expression(k, node)};")
+            if node.kind in ("sum", "difference"):
+                lines += self._sum(k, name)
+            else:
+                lines.append(f"  wire [{node.bits - 1}:0] {name} = {self._expression(k, node)};")
             for late in range(1, self.plan.last_use[k] - self.plan.step[k] + 1):
                 lines.append(f"  reg [{node.bits - 1}:0] {name}_d{late};")
                 moves.append(f"    {name}_d{late} <= {name}{f'_d{late - 1}' if late > 1 else ''};")

@@ -141,6 +141,7 @@ def _delay(stage: TransposedStage, number: int, link: Link) -> list[str]:
         f"  always @(posedge clk) if (clear) begin {at} <= 0; {line}_full <= 0; end",
         f"    else if (step) begin {at} <= {line}_next; if ({at} == {last}) {line}_full <= 1; end",
         f"  always @(posedge clk) if (step) {line}[{at}] <= {word};",
-        f"  always @(posedge clk) if (clear) later{number} <= {start};",
-        f"    else if (step) later{number} <= {line}_full | {at} == {last} ? {line}[{line}_next] : {start};",
+        f"  wire {line}_begins = clear | (step & !({line}_full | {at} == {last}));",
+        f"  always @(posedge clk) if ({line}_begins) later{number} <= {start};",
+        f"    else if (step) later{number} <= {line}[{line}_next];",
     ]

@@ -142,7 +142,8 @@ def _registers(
     g, bits = stage.buffered, stage.inputs[0].bits
     outside = literal(sum((stage.outside & ((1 << bits) - 1)) << (bits * k) for k in range(len(channels))), word)
     rows = g.rows_outside(row)
-    lines, moves = [], list[str]()
+    lines = list[str]()
+    moves: dict[str, list[tuple[str, str]]] = {}  # condition under which `outside` is read -> (register, source)
     source = f"row{row}"
     for column in range(g.kernel[1] - 1, min(used) - 1, -1):
         columns = g.columns_outside(column)
@@ -153,17 +154,22 @@ def _registers(
         if column > g.left and columns and column in used:  # later taps still need the pixel itself
             taps[row, column] = (f"edge{row}_{column}", channels)
             lines.append(f"  reg [{word - 1}:0] edge{row}_{column};")
-            moves.append(_move(f"edge{row}_{column}", source, masked, outside))
+            moves.setdefault(" | ".join(masked), []).append((f"edge{row}_{column}", source))
         elif column in used:
             taps[row, column] = (chain, channels)
             needs_chain = True
         if needs_chain:
             lines.append(f"  reg [{word - 1}:0] {chain};")
-            moves.append(_move(chain, source, masked if column < g.left else entering, outside))
+            condition = " | ".join(masked if column < g.left else entering)
+            moves.setdefault(condition, []).append((chain, source))
         source = chain
-    return [*lines, "  always @(posedge clk) if (tick) begin", *moves, "  end"]
-
-
-def _move(name: str, source: str, masked: list[str], outside: str) -> str:
-    condition = " | ".join(masked)
-    return f"    {name} <= ({condition}) ? {outside} : {source};" if masked else f"    {name} <= {source};"
+    for number, (condition, registers) in enumerate(moves.items()):
+        moved = [f"    {name} <= {source};" for name, source in registers]
+        if condition:  # made of `tick` outside the registers: one LUT for all bits, not one each
+            lines.append(f"  wire off{row}_{number} = tick & ({condition});")
+            lines.append(f"  always @(posedge clk) if (off{row}_{number}) begin")
+            lines += [f"    {name} <= {outside};" for name, _ in registers]
+            lines += ["  end else if (tick) begin", *moved, "  end"]
+        else:
+            lines += ["  always @(posedge clk) if (tick) begin", *moved, "  end"]
+    return lines

@@ -33,21 +33,22 @@ def networks(matrix: NDArray[np.int64], cap: int, seconds: float) -> Iterator[Su
 
 
 def network_of(stages: Any, inputs: int) -> SumNetwork:
-    """Chains alkaid's stages (each a list of additions over shifted operands) into one network."""
+    """Chains the stages of alkaid or da4ml (each a list of additions over shifted operands) into one network."""
     wires: list[Term | None] = [(i, 0, 0) for i in range(inputs)]
     sums: list[list[Term]] = []
     for stage in stages:
         values: list[Term | None] = []
         for op in stage.ops:
+            operands, shift = (op.addr, op.data[0]) if hasattr(op, "addr") else ((op.id0, op.id1), op.data)
             if op.opcode == -1:
-                wire = wires[op.data[0]]
-                shift = int(stage.inp_shifts[op.data[0]])
+                source = operands[0] if operands else shift
+                wire, shift = wires[source], int(stage.inp_shifts[source])
                 values.append(None if wire is None else (wire[0], wire[1] + shift, wire[2]))
             elif op.opcode in (0, 1):
-                left, right = values[op.addr[0]], values[op.addr[1]]
+                left, right = values[operands[0]], values[operands[1]]
                 terms = [] if left is None else [left]
                 if right is not None:
-                    terms.append((right[0], right[1] + int(op.data[0]), right[2] ^ op.opcode))
+                    terms.append((right[0], right[1] + int(shift), right[2] ^ op.opcode))
                 sums.append(terms)
                 values.append((inputs + len(sums) - 1, 0, 0))
             else:
