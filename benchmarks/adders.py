@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.only in name:
             found = kept.get((group, name))
             row = measure(group, name, matrix, args.seconds, args.depths, not (args.no_peers or found))
-            rows.append(replace(row, **found) if found else row)
+            rows.append(replace(row, peer=found["peer"], peer_transposed=found["peer_transposed"]) if found else row)
             print(_line(rows[-1]), flush=True)
     for group in dict.fromkeys(row.group for row in rows):
         gains = [row.gain for row in rows if row.group == group and row.gain > 0]
