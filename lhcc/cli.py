@@ -12,6 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lhcc.cli_options import (
+    chosen_options,
+    compiled,
+    emitted,
+    executable_of,
+    input_shapes,
+    is_artifact,
+    is_simulated,
+    show,
+    tell,
+)
 from lhcc.cli_parser import parser, target_with_limits
 from lhcc.errors import InputError, LhccError, LhccWarning
 from lhcc.report.progress import progress
@@ -52,18 +63,18 @@ def inspect(options: argparse.Namespace) -> None:
     import lhcc
     from lhcc.runtime.library import import_tvm
 
-    if _is_artifact(options):
+    if is_artifact(options):
         from lhcc.runtime import artifact, footprint
 
-        _show(options, footprint.of_program(artifact.read(options.model, for_any_machine=True)[0]))
+        show(options, footprint.of_program(artifact.read(options.model, for_any_machine=True)[0]))
         return
     import_tvm()
-    report = lhcc.inspect(options.model, input_shapes=_shapes(options))
+    report = lhcc.inspect(options.model, input_shapes=input_shapes(options))
     if not options.target:
-        _show(options, report)
+        show(options, report)
         return
     memory = _memory(options)
-    _print(options, {**report.json(), "memory": memory.json()}, f"{report}\n\n{memory}")
+    tell(options, {**report.json(), "memory": memory.json()}, f"{report}\n\n{memory}")
 
 
 def _memory(options: argparse.Namespace) -> Any:
@@ -77,9 +88,9 @@ def _memory(options: argparse.Namespace) -> Any:
     if board is not None and "artifact" not in board.forms:
         from lhcc.ccode.emit import memory
 
-        return memory(options.model, options.target, input_shapes=_shapes(options), options=chosen)
+        return memory(options.model, options.target, input_shapes=input_shapes(options), options=chosen)
     return footprint.of_program(
-        lhcc.compile(options.model, options.target, input_shapes=_shapes(options), **chosen).program
+        lhcc.compile(options.model, options.target, input_shapes=input_shapes(options), **chosen).program
     )
 
 
@@ -88,17 +99,17 @@ def compile_(options: argparse.Namespace) -> None:
 
     started = time.perf_counter()
     if options.emit:
-        _show(options, _emit(options))
+        show(options, emitted(options))
         return
     if options.name or options.weights:
         raise InputError("an artifact has no names of C and no form of weights", "add --emit c")
-    if _is_simulated(options) and not str(options.output).endswith(".lhcc"):
-        design = _compile(options).export(options.output)
+    if is_simulated(options) and not str(options.output).endswith(".lhcc"):
+        design = compiled(options).export(options.output)
         files = sorted(path.name for path in design.iterdir())
-        _print(options, {"output": str(design), "files": files}, f"{design}: {', '.join(files)}")
+        tell(options, {"output": str(design), "files": files}, f"{design}: {', '.join(files)}")
         return
     writable(options.output)
-    executable = _compile(options)
+    executable = compiled(options)
     executable.save(options.output)
     facts = {
         "output": str(options.output),
@@ -107,7 +118,7 @@ def compile_(options: argparse.Namespace) -> None:
         "seconds": round(time.perf_counter() - started, 2),
     }
     text = "{output}: {bytes:,} bytes, {layers} layers, compiled in {seconds} s".format_map(facts)
-    _print(options, facts, text)
+    tell(options, facts, text)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -116,8 +127,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.output:
         writable(options.output)
-    executable = _executable(options)
-    if _is_simulated(options):
+    executable = executable_of(options)
+    if is_simulated(options):
         named = arrays.numbered(executable(*arrays.load_in_order(options.input)))
     else:
         inputs = arrays.load(options.input, executable.inputs) if options.input else executable.random_inputs()
@@ -125,7 +136,7 @@ def run(options: argparse.Namespace) -> None:
         named = arrays.named(executable.outputs, answer)
     if options.output:
         arrays.save(options.output, named)
-    _print(options, arrays.statistics(named), arrays.summary(named))
+    tell(options, arrays.statistics(named), arrays.summary(named))
     if not options.input:
         print("the inputs were random numbers: --input FILE.npy or FILE.npz gives your own", file=sys.stderr)
 
@@ -136,7 +147,7 @@ def profile(options: argparse.Namespace) -> None:
     reports = {"csv": options.csv, "html": options.html, "trace": options.trace}
     for path in filter(None, reports.values()):
         writable(path)
-    simulated = _is_simulated(options)
+    simulated = is_simulated(options)
     if simulated and options.trace:
         raise InputError("a simulation has no --trace", "--html draws its pipeline, --csv lists its figures")
     if options.emulate and (options.rpc or options.against or any(reports.values())):
@@ -152,7 +163,7 @@ def profile(options: argparse.Namespace) -> None:
             )
             with atomic_write(path) as file:
                 file.write(text.encode())
-    _show(options, measured)
+    show(options, measured)
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -163,12 +174,12 @@ def tune(options: argparse.Namespace) -> None:
     import_tvm()
     from lhcc.tuning.tune import tune_model
 
-    chosen = _chosen(options)
+    chosen = chosen_options(options)
     del chosen["tuning"]
     tuned = tune_model(
         options.model,
         options.target or "cpu",
-        input_shapes=_shapes(options),
+        input_shapes=input_shapes(options),
         budget_s=options.budget,
         database=options.database,
         options=chosen,
@@ -176,7 +187,7 @@ def tune(options: argparse.Namespace) -> None:
         key=options.key,
         also_generic=options.also_generic,
     )
-    _show(options, tuned)
+    show(options, tuned)
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -191,7 +202,7 @@ def db(options: argparse.Namespace) -> None:
 
     writable(options.output)
     added = merge(options.databases, options.output)
-    _print(options, {"output": options.output, "added": added}, f"{options.output}: {added} records added")
+    tell(options, {"output": options.output, "added": added}, f"{options.output}: {added} records added")
 
 
 def approximate(options: argparse.Namespace) -> None:
@@ -208,7 +219,7 @@ def approximate(options: argparse.Namespace) -> None:
         dyadic.report.plot(options.plot)
     with atomic_write(options.output) as file:
         file.write(dyadic.model.SerializeToString())
-    _print(options, json.loads(dyadic.report.to_json()), str(dyadic.report))
+    tell(options, json.loads(dyadic.report.to_json()), str(dyadic.report))
 
 
 def import_lhc(options: argparse.Namespace) -> None:
@@ -220,45 +231,45 @@ def import_lhc(options: argparse.Namespace) -> None:
     with atomic_write(options.output) as file:
         file.write(model.SerializeToString())
     size = Path(options.output).stat().st_size
-    _print(options, {"output": options.output, "bytes": size}, f"{options.output}: {size:,} bytes")
+    tell(options, {"output": options.output, "bytes": size}, f"{options.output}: {size:,} bytes")
 
 
 def why(options: argparse.Namespace) -> None:
     from lhcc.report.reasons import of_model, select, to_text
 
-    if _is_artifact(options):
-        reasons = _executable(options).reasons
+    if is_artifact(options):
+        reasons = executable_of(options).reasons
     else:
-        reasons = of_model(options.model, options.target or "cpu", _shapes(options), _chosen(options))
+        reasons = of_model(options.model, options.target or "cpu", input_shapes(options), chosen_options(options))
     reasons = select(reasons, options.layer)
-    _print(options, {"reasons": [vars(reason) for reason in reasons]}, to_text(reasons))
+    tell(options, {"reasons": [vars(reason) for reason in reasons]}, to_text(reasons))
 
 
 def targets(options: argparse.Namespace) -> None:
     from lhcc.report.targets import Targets
 
-    _show(options, Targets())
+    show(options, Targets())
 
 
 def doctor(options: argparse.Namespace) -> None:
     from lhcc.doctor import diagnose
 
     diagnosis = diagnose()
-    _show(options, diagnosis)
+    show(options, diagnosis)
     if diagnosis.missing:
         first = diagnosis.missing[0]
         raise LhccError(f"{first.name} is missing: it {first.purpose}", first.install)
 
 
-# --- what commands share ---------------------------------------------------------------------------------------------
+# --- parts of commands -----------------------------------------------------------------------------------------------
 
 
 def _profile(options: argparse.Namespace) -> Any:
     from lhcc.runtime import arrays
     from lhcc.runtime.compare import compare
 
-    executable = _executable(options)
-    if _is_simulated(options):
+    executable = executable_of(options)
+    if is_simulated(options):
         return executable.profile(*(arrays.load_in_order(options.input) if options.input else ()))
     inputs = arrays.load(options.input, executable.inputs) if options.input else ()
     if options.emulate:
@@ -285,9 +296,9 @@ def _profile_remotely(options: argparse.Namespace) -> Any:
         raise InputError("a profile at another machine is of random inputs and of one model", "leave out --rpc")
     with scratch() as folder:
         path = Path(options.model)
-        if not _is_artifact(options):
+        if not is_artifact(options):
             path = folder / "model.lhcc"
-            _compile(options).save(path)
+            compiled(options).save(path)
         container.read(path)  # a damaged file is told here, not there
         return profile_remotely(path.read_bytes(), options.rpc, options.key, options.repeats)
 
@@ -296,100 +307,10 @@ def _pictures(options: argparse.Namespace) -> dict[str, str]:
     """The kernel shapes of a model; an artifact has only packed weights, in which they cannot be seen."""
     import lhcc
 
-    if _is_artifact(options):
+    if is_artifact(options):
         return {}
-    pictures: dict[str, str] = lhcc.inspect(options.model, input_shapes=_shapes(options)).svg()
+    pictures: dict[str, str] = lhcc.inspect(options.model, input_shapes=input_shapes(options)).svg()
     return pictures
-
-
-def _is_simulated(options: argparse.Namespace) -> bool:
-    """Whether the target is hardware that is designed and simulated, not a processor that runs code."""
-    if options.target:
-        return str(options.target).partition(":")[0] == "fpga"
-    from lhcc.runtime import artifact, container
-
-    return container.is_container(options.model) and container.describe(options.model).get("kind") in artifact.OTHERS
-
-
-def _is_artifact(options: argparse.Namespace) -> bool:
-    from lhcc.runtime.container import is_container
-
-    return is_container(options.model) or str(options.model).endswith(".lhcc")
-
-
-def _show(options: argparse.Namespace, result: Any) -> None:
-    """Prints something that has `json()` and `str()`."""
-    if options.json:
-        data = result.json()
-        print(data if isinstance(data, str) else json.dumps(data, indent=1))
-    else:
-        print(result)
-
-
-def _print(options: argparse.Namespace, data: Any, text: str) -> None:
-    print(json.dumps(data, indent=1) if options.json else text)
-
-
-def _executable(options: argparse.Namespace) -> Any:
-    """The artifact that was named, or the model that was named, compiled."""
-    from lhcc.runtime import artifact
-
-    if _is_artifact(options):
-        if options.target or options.tuning or options.input_shape:
-            raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
-        if getattr(options, "emulate", False):
-            from lhcc.runtime.executable import Executable
-
-            return Executable(artifact.read(options.model, for_any_machine=True)[0], options.threads)
-        return artifact.load(options.model, threads=options.threads)
-    return _compile(options)
-
-
-def _compile(options: argparse.Namespace) -> Any:
-    import lhcc
-    from lhcc.runtime.library import import_tvm
-
-    import_tvm()  # here, because it leaves out PyTorch, which most models do not need
-    return lhcc.compile(options.model, options.target or "cpu", input_shapes=_shapes(options), **_chosen(options))
-
-
-def _emit(options: argparse.Namespace) -> Any:
-    import lhcc
-    from lhcc.runtime.library import import_tvm
-
-    import_tvm()
-    return lhcc.emit(
-        options.model, options.output, options.target or "cpu", form=options.emit, name=options.name,
-        weights=options.weights or "array", input_shapes=_shapes(options), **_chosen(options),
-    )  # fmt: skip
-
-
-def _chosen(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "threads": options.threads or 1,
-        "tuning": getattr(options, "tuning", None),
-        "precision": options.precision,
-        "encoding": options.encoding,
-        "arith": options.arith,
-        "io": options.io,
-        "strict": options.strict,
-        "calibrate": getattr(options, "calibrate", None),
-        "max_ram": getattr(options, "max_ram", None),
-        "max_flash": getattr(options, "max_flash", None),
-    }
-
-
-def _shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in options.input_shape:
-        name, equals, extents = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(extent) for extent in extents.replace("x", ",").split(","))
-        except ValueError:
-            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32") from None
-        if not equals or min(shapes[name]) < 1:
-            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32")
-    return shapes
 
 
 COMMANDS = {

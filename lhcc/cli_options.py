@@ -1,0 +1,102 @@
+"""What the parsed options of a command stand for: the model, compiled or loaded, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from lhcc.errors import InputError
+
+
+def is_artifact(options: argparse.Namespace) -> bool:
+    from lhcc.runtime.container import is_container
+
+    return is_container(options.model) or str(options.model).endswith(".lhcc")
+
+
+def is_simulated(options: argparse.Namespace) -> bool:
+    """Whether the target is hardware that is designed and simulated, not a processor that runs code."""
+    if options.target:
+        return str(options.target).partition(":")[0] == "fpga"
+    from lhcc.runtime import artifact, container
+
+    return container.is_container(options.model) and container.describe(options.model).get("kind") in artifact.OTHERS
+
+
+def executable_of(options: argparse.Namespace) -> Any:
+    """The artifact that was named, or the model that was named, compiled."""
+    from lhcc.runtime import artifact
+
+    if is_artifact(options):
+        if options.target or options.tuning or options.input_shape:
+            raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
+        if getattr(options, "emulate", False):
+            from lhcc.runtime.executable import Executable
+
+            return Executable(artifact.read(options.model, for_any_machine=True)[0], options.threads)
+        return artifact.load(options.model, threads=options.threads)
+    return compiled(options)
+
+
+def compiled(options: argparse.Namespace) -> Any:
+    import lhcc
+    from lhcc.runtime.library import import_tvm
+
+    import_tvm()  # here, because it leaves out PyTorch, which most models do not need
+    return lhcc.compile(
+        options.model, options.target or "cpu", input_shapes=input_shapes(options), **chosen_options(options)
+    )
+
+
+def emitted(options: argparse.Namespace) -> Any:
+    import lhcc
+    from lhcc.runtime.library import import_tvm
+
+    import_tvm()
+    return lhcc.emit(
+        options.model, options.output, options.target or "cpu", form=options.emit, name=options.name,
+        weights=options.weights or "array", input_shapes=input_shapes(options), **chosen_options(options),
+    )  # fmt: skip
+
+
+def chosen_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "threads": options.threads or 1,
+        "tuning": getattr(options, "tuning", None),
+        "precision": options.precision,
+        "encoding": options.encoding,
+        "arith": options.arith,
+        "io": options.io,
+        "strict": options.strict,
+        "calibrate": getattr(options, "calibrate", None),
+        "max_ram": getattr(options, "max_ram", None),
+        "max_flash": getattr(options, "max_flash", None),
+    }
+
+
+def input_shapes(options: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for text in options.input_shape:
+        name, equals, extents = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(extent) for extent in extents.replace("x", ",").split(","))
+        except ValueError:
+            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32") from None
+        if not equals or min(shapes[name]) < 1:
+            raise InputError(f"--input-shape {text} is not of the form NAME=1,3,32,32")
+    return shapes
+
+
+def show(options: argparse.Namespace, result: Any) -> None:
+    """Prints something that has `json()` and `str()`."""
+    if options.json:
+        data = result.json()
+        print(data if isinstance(data, str) else json.dumps(data, indent=1))
+    else:
+        print(result)
+
+
+def tell(options: argparse.Namespace, data: Any, text: str) -> None:
+    """Prints the one or the other."""
+    print(json.dumps(data, indent=1) if options.json else text)
