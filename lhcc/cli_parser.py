@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         "--scale", default="shift", help="shift: by powers of two; folded: free, folded onward (default shift)"
     )
     p.add_argument("--per", help="one scale per kernel, filter or layer")
-    p.add_argument("--max-error", type=float, metavar="E", help="largest relative error of a layer's weights")
+    p.add_argument("--max-error", type=float, metavar="E", help="largest relative error of all weights")
     p.add_argument("--max-adds", type=int, metavar="N", help="largest number of additions")
     p.add_argument(
         "--max-drop", type=float, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"

@@ -15,6 +15,7 @@ import onnx
 from lhcc.approximation import calibrate as calibration
 from lhcc.approximation.budget import Budget, Point, choose, descend
 from lhcc.approximation.correct import correct, round_bias
+from lhcc.approximation.functions import check_error
 from lhcc.approximation.graph import Graph, Layer
 from lhcc.approximation.report import FunctionRow, LayerRow, Report
 from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
@@ -71,6 +72,8 @@ def approximate(
         raise LhccError(f"per is 'kernel', 'filter' or 'layer', not '{per}'")
     if scale == "folded" and per == "kernel":
         raise LhccError("a free scale per 2-D kernel cannot be folded onward", "use per='filter', or scale='shift'")
+    if activation_error is not None:
+        check_error(activation_error)
     budget = Budget(max_error, max_adds, max_drop)
     proto = to_onnx(model, inputs)
     data = calibration.read_calibration(calibrate, proto)

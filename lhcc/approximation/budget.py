@@ -43,11 +43,12 @@ class Point:
 def descend(tables: Sequence[Sequence[Candidate]], positions: Sequence[int], weights: Sequence[float]) -> list[Point]:
     """The greedy path through the choices, most accurate first; tables[l] are the candidates of layer l.
 
-    The error of a choice is the root of the weighted mean over layers of the squared relative error.
+    `weights` say how much the output suffers from each layer's error, and thereby the order of the steps; the error of
+    a choice is that of the weights themselves, the root of the mean over layers of the squared relative error.
     """
     fronts = [_front(table) for table in tables]
     at = [0] * len(tables)
-    path = [_point(tables, positions, weights, [front[0] for front in fronts])]
+    path = [_point(tables, positions, [front[0] for front in fronts])]
     while True:
         steps = []
         for layer, front in enumerate(fronts):
@@ -61,7 +62,7 @@ def descend(tables: Sequence[Sequence[Candidate]], positions: Sequence[int], wei
             return path
         _, layer, k = min(steps)
         at[layer] = k
-        path.append(_point(tables, positions, weights, [front[i] for front, i in zip(fronts, at, strict=True)]))
+        path.append(_point(tables, positions, [front[i] for front, i in zip(fronts, at, strict=True)]))
 
 
 def _front(table: Sequence[Candidate]) -> list[int]:
@@ -73,13 +74,11 @@ def _front(table: Sequence[Candidate]) -> list[int]:
     return kept
 
 
-def _point(
-    tables: Sequence[Sequence[Candidate]], positions: Sequence[int], weights: Sequence[float], choice: Sequence[int]
-) -> Point:
+def _point(tables: Sequence[Sequence[Candidate]], positions: Sequence[int], choice: Sequence[int]) -> Point:
     chosen = [table[k] for table, k in zip(tables, choice, strict=True)]
     additions = sum(c.additions * p for c, p in zip(chosen, positions, strict=True))
-    squares = sum(w * c.relative_error**2 for c, w in zip(chosen, weights, strict=True))
-    return Point(tuple(choice), int(additions), float(np.sqrt(squares / max(sum(weights), 1e-30))))
+    squares = sum(c.relative_error**2 for c in chosen)
+    return Point(tuple(choice), int(additions), float(np.sqrt(squares / max(len(chosen), 1))))
 
 
 def choose(path: Sequence[Point], budget: Budget, drop_of: Callable[[Point], float] | None) -> Point:

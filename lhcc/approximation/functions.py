@@ -75,12 +75,16 @@ class PiecewiseLinear:
         return np.where(k < 0, self.start, line)
 
 
+def check_error(max_error: float) -> None:
+    if not 2.0**-10 <= max_error < 0.5:
+        raise LhccError(f"an activation's error must lie in [2^-10, 0.5), not {max_error}")
+
+
 def piecewise_linear(name: str, max_error: float = 1 / 64, digits: int = 2) -> PiecewiseLinear:
     """The named function with at most `max_error` of error anywhere, and slopes of at most `digits` signed digits."""
     if name not in FUNCTIONS:
         raise LhccError(f"no activation is called '{name}'", f"known: {', '.join(FUNCTIONS)}")
-    if not 2.0**-10 <= max_error < 0.5:
-        raise LhccError(f"an activation's error must lie in [2^-10, 0.5), not {max_error}")
+    check_error(max_error)
     function = FUNCTIONS[name]
     step = 1 / _SAMPLES_PER_UNIT
     between = step * step * _CURVATURE / 8

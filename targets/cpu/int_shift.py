@@ -27,13 +27,16 @@ from lhcc.targets.cpu.int_plan import weights_of
 from lhcc.targets.cpu.int_storage import BLOCK, Map
 
 LANES = 16
+READ = 256  # inputs that share their additions: for many more, finding what they share takes minutes
 MOST = 400_000  # additions of a layer; a compiler takes minutes for more of them
 
 
 @dataclass(frozen=True)
 class Part:
-    """A block of outputs: which inputs it reads, as (channel, row, column of the kernel), and its additions."""
+    """What some inputs, as (channel, row, column of the kernel), add to a block of outputs."""
 
+    block: int
+    first: bool  # of its block
     inputs: tuple[tuple[int, int, int], ...]
     graph: AdderGraph
 
@@ -64,10 +67,13 @@ class Additions:
         parts = []
         for first in range(0, len(weight), BLOCK):
             block = weight[first : first + BLOCK]
-            read = np.argwhere(block.any(axis=0))
-            graph = solve(block[:, read[:, 0], read[:, 1], read[:, 2]].T, seconds=0, peers=False)
-            _check(step.name, graph, x, read[:, 0])
-            parts.append(Part(tuple((int(c), int(i), int(j)) for c, i, j in read), graph))
+            every = np.argwhere(block.any(axis=0))
+            for start in range(0, max(1, len(every)), READ):
+                read = every[start : start + READ]
+                graph = solve(block[:, read[:, 0], read[:, 1], read[:, 2]].T, seconds=0, peers=False)
+                _check(step.name, graph, x, read[:, 0])
+                inputs = tuple((int(c), int(i), int(j)) for c, i, j in read)
+                parts.append(Part(first // BLOCK, start == 0, inputs, graph))
         whole = (1, 1), (0, 0, 0, 0), (1, 1)
         stride, padding, dilation = (step.stride, step.padding, step.dilation) if isinstance(step, Conv) else whole
         kernel = int(weight.shape[2]), int(weight.shape[3])
@@ -75,7 +81,8 @@ class Additions:
 
     @property
     def count(self) -> int:
-        return sum(part.graph.adders for part in self.parts)
+        joined = sum(out.node >= 0 for part in self.parts if not part.first for out in part.graph.outputs)
+        return joined + sum(part.graph.adders for part in self.parts)
 
     def __str__(self) -> str:
         depth = max((part.graph.depth for part in self.parts), default=0)
@@ -146,8 +153,9 @@ def additions(
         ),
     ]
     padded = integer(target.blocks * BLOCK)
-    for block, part in enumerate(layer.parts):
-        code += _part(part, block, x, base, shape, layer, lanes, sums)
+    for block in range(target.blocks):
+        for part in (part for part in layer.parts if part.block == block):
+            code += _part(part, x, base, shape, layer, lanes, sums)
         at = ((image * integer(target.blocks) + integer(block)) * integer(target.height) + row) * integer(target.width)
         channel = integer(block * BLOCK)
         added = None
@@ -162,14 +170,14 @@ def additions(
 
 
 def _part(
-    part: Part, block: int, x: Expr, base: Expr, shape: tuple[int, ...], layer: Additions, lanes: int, sums: Expr
+    part: Part, x: Expr, base: Expr, shape: tuple[int, ...], layer: Additions, lanes: int, sums: Expr
 ) -> list[Stmt]:
-    """The sums of one block of outputs at some pixels of a row, an output's pixels BLOCK apart."""
+    """Adds to the sums of a block of outputs at some pixels of a row, an output's pixels BLOCK apart."""
     code: list[Stmt] = []
     kind, nodes = typed("int32", lanes), list[Expr]()
 
     def bind(value: Expr) -> None:
-        nodes.append(var(f"n{block}_{len(nodes)}", kind))
+        nodes.append(var(f"n{part.block}_{len(nodes)}", kind))
         code.append(T.Bind(nodes[-1], value))
 
     for channel, i, j in part.inputs:
@@ -182,11 +190,11 @@ def _part(
         bind(left - right if adder.subtract else left + right)
     outputs = part.graph.outputs
     for lane in range(BLOCK):
-        value = const(0, lanes, "int32")
+        to = integer(lane) if lanes == 1 else T.Ramp(integer(lane), BLOCK, lanes)
+        value = const(0, lanes, "int32") if part.first else T.BufferLoad(sums, [to])
         if lane < len(outputs) and outputs[lane].node >= 0:
             node = _shift(nodes[outputs[lane].node], outputs[lane].shift, lanes)
-            value = value - node if outputs[lane].negative else node
-        to = integer(lane) if lanes == 1 else T.Ramp(integer(lane), BLOCK, lanes)
+            value = value - node if outputs[lane].negative else value + node
         code.append(T.BufferStore(sums, value, [to]))
     return code
 

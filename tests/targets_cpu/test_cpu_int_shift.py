@@ -11,7 +11,7 @@ from tvm import tirx as T
 
 from lhcc.encodings.adders import Adder, AdderGraph, Output
 from lhcc.errors import TargetError
-from lhcc.integer import Builder, Program
+from lhcc.integer import Builder, Dense, Program
 from lhcc.runtime.build import build
 from lhcc.targets import base
 from lhcc.targets.base import Options
@@ -74,6 +74,19 @@ def _products(script: str) -> int:
             inner, line = line, re.sub(r"plan\[\]", "", re.sub(r"\[[^\[\]]+\]", "[]", line))
         found += " * " in line and bool(re.search(r"\[\]|\bn\d+_\d+", line.partition("=")[2]))
     return found
+
+
+def test_many_inputs_are_added_up_part_by_part() -> None:
+    rng = np.random.default_rng(2)
+    b = Builder()
+    x = b.input("x", (300,), bits=8, signed=True)
+    program = b.build(b.dense("y", x, rng.choice([0, 1, -2, 3], (300, 18)), rng.integers(-9, 9, 18)))
+    step = program["y"]
+    assert isinstance(step, Dense)
+    layer = int_shift.Additions.of(step, program.types["x"])
+    assert [(part.block, part.first) for part in layer.parts] == [(0, True), (0, False), (1, True), (1, False)]
+    assert layer.count <= layer.before_sharing
+    assert_exact(program)
 
 
 def test_no_data_is_multiplied() -> None:
