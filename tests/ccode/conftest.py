@@ -16,7 +16,7 @@ from lhcc.runtime.library import import_tvm
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
 STRICT = "WARNINGS=-Wall -Wextra -Werror -Wno-psabi"
-SANITIZED = "CFLAGS=-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+SANITIZED = "CFLAGS=-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
 Models = dict[str, Any]
 
 

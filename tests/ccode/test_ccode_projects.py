@@ -32,7 +32,12 @@ def test_clang(model: str, written: Written, tmp_path: Path) -> None:
     make(written(model), tmp_path, "CC=clang", "CFLAGS=-O1 -pedantic")
 
 
-@pytest.mark.parametrize("model", ["digits", "lenet", "block", "integers"])
+def slow(*values: str) -> Any:
+    """A case that takes compilers many seconds."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("model", [slow("digits"), slow("lenet"), "block", "integers"])
 def test_sanitizers(model: str, written: Written, tmp_path: Path) -> None:
     make(written(model), tmp_path, SANITIZED)
 
@@ -42,7 +47,7 @@ def test_without_vector_extensions(model: str, written: Written, tmp_path: Path)
     make(written(model), tmp_path, "CFLAGS=-O0 -pedantic -DLHCC_PORTABLE -fsanitize=undefined -fno-sanitize-recover")
 
 
-@pytest.mark.parametrize("model", ["block", "integers"])
+@pytest.mark.parametrize("model", ["block", slow("integers")])
 def test_wide_vectors_where_there_are_none(model: str, written: Written, tmp_path: Path) -> None:
     """The compiler divides them; what AVX-512 has instructions for is spelled out."""
     make(written(model, "x86-64-v4"), tmp_path, "TARGET=-march=x86-64-v2", "CFLAGS=-O1")
