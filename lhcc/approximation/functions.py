@@ -65,6 +65,20 @@ class PiecewiseLinear:
             values.append(values[-1] + self.slopes[k - 1] * (self.breakpoints[k] - self.breakpoints[k - 1]))
         return tuple(values)
 
+    def integers(self, unit: float) -> tuple[Doubles, Doubles, Doubles, int]:
+        """For an input in units of `unit`: breakpoints in these, slopes in units of a power of two, offsets in units of
+        the product of both, all whole numbers, and the fractional bits of the slopes."""
+        slopes = np.array([0.0, *self.slopes])
+        fraction = next(f for f in range(32) if np.array_equal(slopes * 2.0**f, np.rint(slopes * 2.0**f)))
+        breaks = np.ceil(np.array(self.breakpoints) / unit)
+        offsets = np.array(
+            [self.start, *(v - s * b for v, s, b in zip(self.values, self.slopes, self.breakpoints, strict=True))]
+        )
+        keep = np.concatenate([np.diff(breaks) > 0, [True]])  # breakpoints that fall together leave the last segment
+        index = np.concatenate([[0], 1 + np.flatnonzero(keep)])
+        whole = np.floor(offsets / (unit * 2.0**-fraction) + 0.5)
+        return breaks[keep], np.rint(slopes * 2.0**fraction)[index], whole[index], fraction
+
     def __call__(self, x: ArrayLike) -> Doubles:
         points = np.asarray(x, dtype=np.float64)
         k = np.searchsorted(self.breakpoints, points, side="right") - 1
