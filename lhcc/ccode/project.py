@@ -90,12 +90,11 @@ clean:
 def _cmake(net: Network, compiler: Compiler, flat: bool) -> str:
     sources = f"{net.name}.c" + ("" if flat else f" {net.name}_weights.c")
     startup = " startup.c" if compiler.bare else ""
-    linked = "".join(
-        f"target_link_options({program} PRIVATE {' '.join(compiler.flags)} -nostartfiles"
-        f" -T ${{CMAKE_CURRENT_SOURCE_DIR}}/memory.ld {bare.LINK})\n"
-        for program in ("example", f"{net.name}_test")
-        if compiler.bare
-    )
+    options = f"add_compile_options({' '.join(compiler.flags)})\n" if compiler.flags else ""
+    if compiler.bare:
+        script = "-nostartfiles -T ${CMAKE_CURRENT_SOURCE_DIR}/memory.ld"
+        options += f"add_compile_options({bare.SECTIONS})\n"
+        options += f"add_link_options({' '.join(compiler.flags)} {script} -Wl,--gc-sections {bare.LINK})\n"
     copy = (
         f"configure_file({net.name}_weights.bin ${{CMAKE_CURRENT_BINARY_DIR}}/{net.name}_weights.bin COPYONLY)\n"
         if flat
@@ -108,17 +107,17 @@ set(CMAKE_C_STANDARD 99)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
-
+{options}
 add_library({net.name} STATIC {sources})
 target_include_directories({net.name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
-target_compile_options({net.name} PRIVATE -O3 -ffp-contract=fast {" ".join(compiler.flags)})
+target_compile_options({net.name} PRIVATE {OPTIMISED} -ffp-contract=fast)
 target_link_libraries({net.name} PUBLIC m)
 
 add_executable(example example.c{startup})
 target_link_libraries(example {net.name})
 add_executable({net.name}_test test.c{startup})
 target_link_libraries({net.name}_test {net.name})
-{linked}{copy}enable_testing()
+{copy}enable_testing()
 add_test(NAME {net.name} COMMAND {net.name}_test)
 """
 

@@ -80,7 +80,8 @@ extern "C" {{
 #define {upper}_ARENA_BYTES {net.arena}
 #define {upper}_WEIGHT_BYTES {net.weight_bytes}
 
-/* All that a run writes to beside its outputs.  Runs with different contexts may happen at the same time. */
+/* All that a run writes to beside its outputs.  Runs with different contexts may happen at the same time; wide vectors
+   are fastest in a context whose address 64 divides. */
 typedef struct {context(net, flat)} {name}_context;
 
 {opening if flat else ""}{net.signature()};

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lhcc.ccode import bare
+from lhcc.targets import boards
 from tests.ccode.conftest import SANITIZED, make, need
 
 Written = Callable[..., Path]
@@ -79,6 +81,20 @@ def test_cmake(written: Written, tmp_path: Path) -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.qemu
+def test_cmake_without_an_operating_system(written: Written, tmp_path: Path) -> None:
+    need("cmake", "arm-none-eabi-gcc", "qemu-system-arm")
+    build = tmp_path / "build"
+    known = ["-DCMAKE_SYSTEM_NAME=Generic", "-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY"]
+    source = written("integers", "cortex-m7", io="integer")
+    configure = ["cmake", "-S", str(source), "-B", str(build), "-DCMAKE_C_COMPILER=arm-none-eabi-gcc", *known]
+    for command in (configure, ["cmake", "--build", str(build)]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    run = [*bare.emulation(boards.known()["cortex-m7"]).split(), str(build / "net_test")]
+    assert "0 of 10 numbers differ" in subprocess.run(run, capture_output=True, text=True).stdout
 
 
 def test_nothing_but_its_own_symbols(written: Written, tmp_path: Path) -> None:
