@@ -129,6 +129,11 @@ def tune_model(
     space = space_of(target, chosen)
     report("preparing to tune")
     mod = import_model(model, inputs, input_shapes)
+    if hasattr(space, "tune"):  # a target whose kernels other means measure
+        if rpc is not None or also_generic:
+            raise LhccError(f"tuning for target '{target}' is local, and for its own kernels", "leave out the rest")
+        tuned: TuningReport = space.tune(mod, budget_s - (time.monotonic() - started), database)
+        return tuned
     tasks = [*space.tasks(mod), *(space.generic_tasks(mod) if also_generic else [])]
     link = _link(rpc, key)
     try:

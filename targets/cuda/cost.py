@@ -53,19 +53,23 @@ def resident(threads: int, register_count: int, shared: int, arch: Arch) -> int:
     return max(1, min(by_registers, (arch.shared + 1024) // (shared + 1024), 16))
 
 
-def cycles(shape: Shape, arch: Arch, arithmetic: Arithmetic, register_count: int) -> float:
+def cycles(shape: Shape, arch: Arch, arithmetic: Arithmetic, register_count: int) -> tuple[float, str]:
+    """Cycles, and what they are spent on."""
     held = resident(shape.threads, register_count, shape.shared, arch)
     products = shape.pixels * shape.lanes // 8 * arithmetic.steps * instruction(arch, arithmetic)
     matrices = shape.pixels * arithmetic.steps * 512 / SHARED_RATE
     weights = 32 * shape.lanes * arithmetic.size / L2_RATE
     # all that the blocks of a multiprocessor do, each unit taken for itself
-    busy = max(
-        shape.entries * products / 4,
-        shape.entries * matrices,
-        shape.entries * weights + shape.staged / L2_RATE,
-    )
+    each = shape.blocks / arch.processors
+    units = {
+        "matrix instructions": each * shape.entries * products / 4,
+        "shared memory": each * shape.entries * matrices,
+        "weights and pixels from L2": each * (shape.entries * weights + shape.staged / L2_RATE),
+    }
     # what one block waits for: its warps' products, one after another, in lockstep per stage
     warps_per_quarter = max(1.0, shape.threads / 128)
     alone = START + LATENCY + shape.stage_count * STAGE + shape.steps * (products * warps_per_quarter + ENTRY)
     rounds = -(-shape.blocks // (arch.processors * held))
-    return max(shape.blocks / arch.processors * busy, rounds * alone)
+    units["launch and memory latency" if START + LATENCY > alone / 2 else "steps of a thread block"] = rounds * alone
+    bound = max(units, key=lambda unit: units[unit])
+    return units[bound], bound

@@ -21,6 +21,7 @@ from lhcc.targets.cuda.plan import grouped, pixel_bytes, plan_conv, shared_bytes
 from lhcc.targets.cuda.space import LANES, Space
 from lhcc.targets.cuda.spec import Integers, WindowSpec
 
+SPARSE = 0.9  # of a layer's weights are not zero: with fewer of them it is worth a word that they cost time
 LARGEST = 1 << 31  # elements of a map: positions are 32-bit numbers
 
 
@@ -30,9 +31,10 @@ class Candidate:
 
     choice: Choice
     cycles: float
+    bound: str
 
     def __str__(self) -> str:
-        return f"{self.choice}: {self.cycles / 1e3:,.1f} kcycles"
+        return f"{self.choice}: {self.cycles / 1e3:,.1f} kcycles, bound by {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Load:
 def pack(
     layer: ConvLayer, machine: Machine, options: Options, choice: Choice | None = None, integers: Integers | None = None
 ) -> Packed:
-    """`layer` encoded as `choice` says; without it as the estimate prefers."""
+    """`layer` encoded as `choice` says; without it as the tuning database says, or else as the estimate prefers."""
     if max(np.prod(layer.image), np.prod(layer.result)) >= LARGEST:
         raise TargetError(
             f"layer '{layer.name}' has a map of more than 2^31 elements", "compile it for a smaller batch"
@@ -57,10 +59,16 @@ def pack(
     if layer.depthwise and not layer.transposed:
         return _pack_window(layer, machine, integers)
     problem = Problem(layer, machine, options, integers)
+    why = [] if integers else problem.declined()
+    if choice is None and options.tuning and integers is None:
+        from lhcc.targets.cuda.workload import tuned
+
+        choice, reason = tuned(problem, options.tuning)
+        why.append(reason)
     if choice is not None:
-        return problem.pack(choice, [f"asked for {choice}"])
+        return problem.pack(choice, why or [f"asked for {choice}"])
     best, *others = problem.ranked()
-    return problem.pack(best.choice, [f"chosen {best}", *(f"instead of {other}" for other in others[:2])])
+    return problem.pack(best.choice, [*why, f"chosen {best}", *(f"instead of {other}" for other in others[:2])])
 
 
 def _pack_window(layer: ConvLayer, machine: Machine, integers: Integers | None) -> Packed:
@@ -103,6 +111,12 @@ class Problem(Space):
     def _loads(self) -> dict[tuple[int, bool, int, int, int], Load]:
         return {}
 
+    def declined(self) -> list[str]:
+        """What the zeros of a layer would be worth, had this target the kernels for it."""
+        if self.layer.density > SPARSE or min(self.encoded(lanes, False).density for lanes in LANES) < 1:
+            return []
+        return ["its zeros leave no tile empty, and target 'cuda' has no kernels for patterns and elements: runs dense"]
+
     # ---- what it costs
     def counts(self, lanes: int, dense: bool) -> NDArray[np.int64]:
         """Kept tiles per output block of every phase, heaviest first, and input block."""
@@ -134,7 +148,7 @@ class Problem(Space):
             self._loads[key] = Load(groups, *(float(total) / groups for total in sums))
         return self._loads[key]
 
-    def estimate(self, choice: Choice) -> float:
+    def estimate(self, choice: Choice) -> tuple[float, str]:
         load = self._load(choice.lanes, choice.dense, choice.columns, choice.splits, choice.stage_blocks)
         spec = self.spec(choice, load.groups)
         shape = cost.Shape(
@@ -147,7 +161,7 @@ class Problem(Space):
 
     def ranked(self) -> list[Candidate]:
         """Every choice, the estimate's favourite first."""
-        candidates = [Candidate(choice, self.estimate(choice)) for choice in self.choices() if self.fits(choice)]
+        candidates = [Candidate(choice, *self.estimate(choice)) for choice in self.choices() if self.fits(choice)]
         if not candidates:
             raise TargetError(
                 f"layer '{self.layer.name}' has a window that does not fit into shared memory", "use target cpu"

@@ -17,7 +17,7 @@ from lhcc.ir.log import Log  # noqa: E402
 from lhcc.ir.verify import NumbersChanged, Verifier  # noqa: E402
 from lhcc.passes.lower_kernels import LowerKernels  # noqa: E402
 from lhcc.passes.pack_tiles import PackTiles  # noqa: E402
-from lhcc.pipeline import graph_passes, passes, run  # noqa: E402
+from lhcc.pipeline import graph_passes, lower, passes, run  # noqa: E402
 from lhcc.targets import base  # noqa: E402
 from lhcc.targets.cuda import fragments  # noqa: E402
 from lhcc.targets.cuda.pack import Problem, pack  # noqa: E402
@@ -100,6 +100,20 @@ def test_batches_kernels_strides_and_densities(shape: Any, target: str) -> None:
 @pytest.mark.parametrize("name", ["lenet5", "inception", "resnet18-64", "mobilenet_v2-64", "unet", "yolo_head"])
 def test_networks(name: str) -> None:
     verified(ZOO[name].model(), (torch.randn(1, *ZOO[name].shape),), TARGETS[0], None)
+
+
+def test_zeros_that_no_kernel_uses_are_told_and_run_dense() -> None:
+    """Single zeros have an encoding without kernels here; collinear filters and morphology have none on any target."""
+    rng, layer = np.random.default_rng(0), torch.nn.Conv2d(64, 64, 3, padding=1)
+    collinear = torch.nn.Conv2d(64, 64, 3, padding=1)
+    layer.weight.data *= torch.from_numpy(rng.random((64, 64, 3, 3)) < 0.5)
+    collinear.weight.data = torch.outer(torch.arange(1.0, 65), torch.randn(576)).reshape(64, 64, 3, 3)
+    model = torch.nn.Sequential(layer, collinear).eval()
+    mod = import_model(model, (torch.randn(1, 64, 5, 5),), None)
+    lowered = lower(mod, base.parse("cuda"), base.Options())
+    assert {item.encoding for item in lowered.layers if item.op == "conv2d"} == {"dense"}
+    told = [reason for reason in lowered.reasons if "no kernels for patterns and elements" in reason.text]
+    assert len(told) == 1 and told[0].pass_name == "pack_tiles"
 
 
 def test_weights_in_a_wrong_order_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
