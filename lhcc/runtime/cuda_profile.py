@@ -71,7 +71,7 @@ def peak(driver: Driver, precision: str) -> Peak | None:
     if rates is None:
         return None
     half, tf32, fma = rates
-    rate = {"fp16": half, "bf16": half, "tf32": tf32}.get(precision, tf32 / 3 if tf32 else fma)
+    rate = {"int8": 2 * half, "fp16": half, "bf16": half, "tf32": tf32}.get(precision, tf32 / 3 if tf32 else fma)
     gflops = rate * driver.attribute(PROCESSORS) * driver.attribute(CLOCK_KHZ) / 1e6
     bandwidth = 2 * driver.attribute(MEMORY_KHZ) * driver.attribute(BUS_BITS) / 8 / 1e6
     return Peak(gflops, ((1 << 62, bandwidth),)) if gflops and bandwidth else None

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,9 @@ class CudaTarget:
         return self.machine.precision
 
     def compile_program(self, program: Program, options: Options, images: int) -> Any:
-        return self.build(self.lower_program(program, options, images), options, ())
+        from lhcc.targets.cuda.build import build
+
+        return build(self.lower_program(program, options, images), replace(self.machine, precision="int8"))
 
     def lower_program(self, program: Program, options: Options, images: int) -> Lowered:
         return integers.lower(program, self.machine, options, images)
