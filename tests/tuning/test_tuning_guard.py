@@ -107,7 +107,7 @@ def model() -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.parametrize("slower", [True, False], ids=["slower", "faster"])
+@pytest.mark.parametrize("slower", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["slower", "faster"])
 def test_real_networks(model: onnx.ModelProto, slower: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layer by layer a bad choice is made to look good; the network tells it from a good one."""
     from lhcc.targets.cpu.variants import ranked

@@ -40,7 +40,7 @@ def server(tracker: str) -> Iterator[Any]:
 def test_remote_tuning_finds_what_local_tuning_finds(
     tracker: str, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "CANDIDATE_S", 1.5)
+    monkeypatch.setattr(measure, "CANDIDATE_S", 3.0)
     work = [task([BASE, CRASH, wait(2000), HANG, wait(300)])]
     local, _ = tune(work, str(tmp_path / "local.json"))
     remote, ended = tune(work, str(tmp_path / "remote.json"), link=RemoteLink(tracker, KEY))

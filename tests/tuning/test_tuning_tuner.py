@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> str:
 
 
 def test_the_fastest_correct_candidate_is_found(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "CANDIDATE_S", 1.5)
+    monkeypatch.setattr(measure, "CANDIDATE_S", 3.0)
     choices = [BASE, CRASH, wait(2000), HANG, WRONG, wait(300), wait(4000)]
     tuner, ended = tune([task(choices)], path)
     (search,) = tuner.searches
