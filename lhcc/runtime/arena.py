@@ -30,12 +30,13 @@ class Layout:
     arena_size: int
 
 
-def place(steps: Steps, workspaces: Mapping[str, int] | None = None) -> Layout:
-    """The plan of a whole run; a kernel that `workspaces` names is lent so many bytes during its calls."""
+def place(steps: Steps, workspaces: Mapping[str, int] | None = None, roomy: int = 0) -> Layout:
+    """The plan of a whole run; a kernel that `workspaces` names is lent so many bytes during its calls.  For `roomy`
+    see `memory.plan`."""
     results = returned(steps)
     inside = [Lifetime(0, 0, 0) if Buffer("temporary", i) in results else t for i, t in enumerate(steps.temporaries)]
     lent = [Lifetime((workspaces or {}).get(step.kernel, 0), i, i) for i, step in enumerate(steps.steps)]
-    offsets, arena_size = plan([*inside, *lent])
+    offsets, arena_size = plan([*inside, *lent], roomy)
     constants, weights_size = place_weights(steps.constants)
 
     def operand(ref: Ref) -> Operand:

@@ -20,6 +20,8 @@ from lhcc.runtime.memory import allocate
 from lhcc.runtime.program import Placement, Program, TensorSpec
 from lhcc.runtime.steps import Steps, read
 
+ROOMY = 1 << 20  # bytes per thread that are spent on keeping what threads write apart: what second-level caches hold
+
 
 def build(
     lowered: Any,
@@ -46,8 +48,8 @@ def build(
     kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
     tools = board.tools if board else ""
     outputs = output_specs(steps, output_names)
-    layout = place(steps)
     budget = Budget(*limits)
+    layout = place(steps, roomy=ROOMY * threads if threads > 1 and limits[0] is None else 0)
     budget.check(footprint.of_layout(layout, steps.inputs, outputs))
     code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools) if kernels else b""
     bytecode = emit(steps, layout)

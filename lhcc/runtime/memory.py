@@ -42,12 +42,16 @@ class Sized:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:
+def plan(buffers: Sequence[Lifetime], roomy: int = 0) -> tuple[list[int], int]:
     """Offsets such that buffers alive at the same time never overlap, and the size of the arena that holds them.
 
-    Buffers are placed one by one, each in the lowest gap that it fits in; of a few orders the one that needs the least
-    counts.  Largest first is usually within a few percent of what is alive at once, which no plan can undercut.
+    If `roomy` bytes suffice for it, buffers of different sizes share nothing: cores that share out the pixels of maps
+    of one size alike then write where they wrote before, not where the caches of another core hold the lines.
+    Otherwise buffers are placed one by one, each in the lowest gap that it fits in; of a few orders the one that needs
+    the least counts.  Largest first is usually within a few percent of what is alive at once: no plan needs less.
     """
+    if roomy and (apart := _plan_apart(buffers))[1] <= roomy:
+        return apart
     indices = range(len(buffers))
     least = most_alive(buffers)
     best: tuple[list[int], int] = [0] * len(buffers), -1
@@ -62,6 +66,18 @@ def plan(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:
         if best[1] == least:
             break
     return best
+
+
+def _plan_apart(buffers: Sequence[Lifetime]) -> tuple[list[int], int]:
+    """Every size of buffers in memory of its own."""
+    offsets, end = [0] * len(buffers), 0
+    for size in sorted({buffer.size for buffer in buffers}):
+        same = [i for i, buffer in enumerate(buffers) if buffer.size == size]
+        inside, needed = plan([buffers[i] for i in same])
+        for i, offset in zip(same, inside, strict=True):
+            offsets[i] = end + offset
+        end += needed
+    return offsets, end
 
 
 def most_alive(buffers: Sequence[Lifetime]) -> int:

@@ -39,6 +39,15 @@ def test_an_order_that_is_not_by_size_where_that_is_better() -> None:
     assert plan(buffers)[1] == most_alive(buffers) == 448
 
 
+def test_sizes_share_nothing_where_there_is_room() -> None:
+    chain = [Lifetime(size, step, step + 1) for step, size in enumerate([4096, 4096, 2048, 2048, 2048])]
+    offsets, arena = plan(chain, roomy=1 << 14)
+    assert arena == 2 * 4096 + 2 * 2048
+    assert offsets[2] == offsets[4]
+    assert min(offsets[:2]) >= max(offsets[2:]) + 2048
+    assert plan(chain, roomy=arena - 1) == plan(chain)
+
+
 def test_nothing_to_place() -> None:
     assert plan([]) == ([], 0)
 
