@@ -82,18 +82,18 @@ def _head() -> Program:
 
 
 def compare_layers() -> list[dict[str, Any]]:
-    rows = []
+    rows = list[dict[str, Any]]()
     for name, form, program in layers():
         for stage in compile_program(program, FpgaOptions(reuse=1, form=form, max_luts=1_000_000)).pipeline.stages:
             if isinstance(stage, FifoStage):
                 continue
             cells = synthesise({"stage.v": write_stage(stage)}, identifier(stage.name))
-            row = {"layer": name, "stage": stage.name, "adders": getattr(stage, "adders", 0),
-                   "full_adder_bits": getattr(stage, "full_adder_bits", 0), "model": area(stage).luts,
-                   "yosys": cells.luts, "error": area(stage).luts / max(1, cells.luts) - 1}  # fmt: skip
-            rows.append(row)
-            print("{layer:28} {stage:10} {adders:5} adders {model:6} LUTs by the model {yosys:6} by Yosys {error:+7.1%}"
-                  .format(**row), flush=True)  # fmt: skip
+            adders, model = getattr(stage, "adders", 0), area(stage).luts
+            error = model / max(1, cells.luts) - 1
+            rows.append({"layer": name, "stage": stage.name, "adders": adders, "model": model, "yosys": cells.luts,
+                         "error": error, "cells": dict(cells.counts)})  # fmt: skip
+            print(f"{name:28} {stage.name:10} {adders:5} adders {model:6} LUTs by the model {cells.luts:6} by Yosys "
+                  f"{error:+7.1%}", flush=True)  # fmt: skip
     return rows
 
 

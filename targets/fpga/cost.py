@@ -12,7 +12,7 @@ from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.folded_code import Demands
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
 from lhcc.targets.fpga.netlist import Netlist, Node
-from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, TransposedStage
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, SlidingStage, TransposedStage
 from lhcc.targets.fpga.timing import Schedule
 
 DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
@@ -26,6 +26,13 @@ DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
 
 _DEPTHS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16_384}
 """bits of a word: words of a block memory of 18 kbit"""
+
+_CHOICE = (0, 3, 5, 12, 25)
+"""fifths of a LUT per bit for the choice of a digit's shift, by its bits; fitted to 8-bit units of two digits, shifts
+up to 6: 3,451 LUTs by Yosys for 32 of them"""
+
+_CONTROL = 24
+"""LUTs of the counters and handshakes of a stage that looks at more than the pixel at hand"""
 
 DEEPEST = 64
 """pixels up to which a line is kept in LUTs: four of them hold 6 bits of 32 pixels"""
@@ -66,9 +73,9 @@ def logic_luts(net: Netlist) -> int:
         if net.is_adder(k):
             total += _adder_luts(net, node)
         elif node.kind == "max":
-            total += node.bits + -(-node.bits // 2)
+            total += node.bits * 7 // 4  # a comparison on a carry chain, and a choice
         elif node.kind == "clip":
-            total += node.bits + 1
+            total += node.bits + 2
         elif node.kind == "reaches":
             total += -(-net.nodes[node.args[0]].bits // 2)
         elif node.kind == "select":
@@ -108,7 +115,7 @@ def area(stage: AnyStage) -> Area:
         memories = [memory(bits, depth) for bits, depth in [*words, (OUTPUTS * c.accumulator_bits, c.pixels)]]
         return sum(memories, _array_logic(c.activation_bits, c.digits, c.largest_shift, c.accumulator_bits))
     registers = stage.schedule.register_bits(stage.logic) + stage.steps
-    luts, lines = logic_luts(stage.logic) + _shifted(stage.logic, stage.schedule) + 20, Area()
+    luts, lines = logic_luts(stage.logic) + _shifted(stage.logic, stage.schedule), Area()
     if isinstance(stage, TransposedStage):
         registers += stage.product_schedule.register_bits(stage.products)
         registers += sum(width(*ends) for ends in stage.links[-1].sums.values())
@@ -116,6 +123,8 @@ def area(stage: AnyStage) -> Area:
         luts += sum(width(*ends) for ends in stage.joins)
         if stage.geometry.flush:  # padded: the first product of a sum may be masked
             luts += sum(width(*ends) for ends in stage.begins)
+    if not (isinstance(stage, SlidingStage) and stage.geometry.kernel == stage.geometry.stride == (1, 1)):
+        luts += _CONTROL
     for bits, pixels in stage.delays:
         if pixels == 1:
             registers += bits
@@ -135,8 +144,10 @@ def array_area(d: Demands) -> Area:
 
 
 def _array_logic(activation_bits: int, digits: int, largest_shift: int, accumulator_bits: int) -> Area:
-    unit = digits * (activation_bits + largest_shift // 2 + 4)
-    return Area(INPUTS * OUTPUTS * unit + OUTPUTS * 6 * accumulator_bits + 600, OUTPUTS * 8 * accumulator_bits)
+    wide = activation_bits + largest_shift
+    choice = _CHOICE[min(largest_shift.bit_length(), len(_CHOICE) - 1)]
+    units = INPUTS * OUTPUTS * digits * (choice * wide // 5 + wide + 6)
+    return Area(units + OUTPUTS * (11 * accumulator_bits + 24) + 600, OUTPUTS * 8 * accumulator_bits)
 
 
 def unrolled_estimate(program: Program) -> int:

@@ -110,14 +110,14 @@ def test_chains_of_arrays_in_verilator(ends: tuple[int, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(600, 606))
 def test_random_programs_in_parts(seed: int) -> None:
-    exe = compile_program(folded(seed), FpgaOptions(device=DEVICE, max_luts=60_000))
+    exe = compile_program(folded(seed), FpgaOptions(device=DEVICE, max_luts=90_000))
     in_verilator(exe, seed, 3)
 
 
 def test_more_room_is_more_speed() -> None:
     program = network(0)
     paces = []
-    for luts in (30_000, 60_000, 90_000):
+    for luts in (40_000, 80_000, 120_000):
         exe = compile_program(program, FpgaOptions(device=DEVICE, max_luts=luts))
         assert exe.area.luts <= luts
         paces.append(exe.predict(4).interval)

@@ -41,7 +41,7 @@ def test_empty_blocks_are_never_issued() -> None:
 
 
 def test_the_array_is_chosen_when_unrolling_does_not_fit() -> None:
-    small, large = (compile_program(masked(5), FpgaOptions(max_luts=m)) for m in (10_000_000, 30_000))
+    small, large = (compile_program(masked(5), FpgaOptions(max_luts=m)) for m in (10_000_000, 40_000))
     assert isinstance(small.pipeline.stages[-1], WindowStage)
     assert isinstance(large.pipeline.stages[-1], ArrayStage)
 
