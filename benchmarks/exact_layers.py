@@ -34,7 +34,7 @@ def layer(seed: int) -> Program:
     weight = rng.choice(WEIGHTS, (kernel, kernel, inputs, outputs))
     if rng.integers(2):
         weight = weight * lhc(rng, (outputs, inputs, kernel, kernel), 0.5, 4, 4).transpose(2, 3, 1, 0).astype(np.int64)
-    pad = int(rng.integers(0, kernel // 2 + 1))
+    pad = int(rng.integers(0, (kernel + 1) // 2))
     stride = int(rng.integers(1, 3))
     y = b.conv("y", x, weight, rng.integers(-99, 99, outputs), 3, (stride, stride), (pad,) * 4)
     return b.build(b.requantise("q", b.relu("relu", y), int(rng.integers(0, 7)), 0, 255))
