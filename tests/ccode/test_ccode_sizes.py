@@ -137,7 +137,7 @@ def test_the_report(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_does_not_fit_the_machine(tmp_path: Path, models: Models) -> None:
     """The user knows better than the preset how much memory there is: the folder is written all the same."""
     need("arm-none-eabi-gcc", "make")
-    (tmp_path / "boards.toml").write_text('[small]\nlike = "cortex-m7"\nram = "64K"\n')
+    (tmp_path / "boards.toml").write_text('[small]\nlike = "cortex-m7"\nram = "24K"\n')
     done = lhcc.emit(models["lenet"], tmp_path / "net", f"{tmp_path}/boards.toml:small", max_ram="1M")
     assert "not measured: region `RAM' overflowed" in str(done) and (tmp_path / "net" / "README.md").exists()
 
