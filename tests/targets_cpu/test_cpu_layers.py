@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,8 +122,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500)
     options = parser.parse_args()
     failed = 0
-    for seed in range(options.seed, options.seed + options.count):
-        case = make_case(seed)
+    for done in range(options.count):
+        if done % 50 == 0:
+            print(f"{done} of {options.count} layers, {failed} failed", file=sys.stderr, flush=True)
+        case = make_case(options.seed + done)
         found = error(case)
         if not found <= 1e-5:
             failed += 1
