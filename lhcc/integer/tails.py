@@ -7,6 +7,7 @@ An addition joins once its other operand has been computed, up to clips and requ
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from lhcc.integer.affine import Add, Conv, Dense, SumPool
@@ -34,14 +35,15 @@ def tails(program: Program) -> dict[str, Tail]:
     joined: set[str] = set()
     for step in program.instructions:
         if not isinstance(step, Input) and step.name not in joined:
-            tail = _tail(program, step, there)
+            tail = tail_of(program, step, there)
             found[step.name] = tail
             joined |= {link.name for link in (*tail.steps, *tail.chain)}
             there.add(tail.last)
     return found
 
 
-def _tail(program: Program, start: Instruction, there: set[str]) -> Tail:
+def tail_of(program: Program, start: Instruction, there: Container[str]) -> Tail:
+    """`there` are the tensors that have been computed: only they can be added."""
     steps: list[Step] = []
     last, other = start.name, None
     chain: tuple[Clip | Requantise, ...] = ()
@@ -65,7 +67,7 @@ def _alone(program: Program, name: str) -> bool:
     return len(program.users[name]) == 1 and name not in program.outputs
 
 
-def _partner(program: Program, name: str, there: set[str]) -> tuple[str, tuple[Clip | Requantise, ...]] | None:
+def _partner(program: Program, name: str, there: Container[str]) -> tuple[str, tuple[Clip | Requantise, ...]] | None:
     """A tensor that is there, and the steps from it to `name` that nobody else needs; None if it is not there yet."""
     chain: list[Clip | Requantise] = []
     while name not in there:

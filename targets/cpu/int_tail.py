@@ -1,11 +1,11 @@
-"""What a sum takes in: the steps that follow it, as long as nobody else reads what lies between."""
+"""What a sum takes in, written as the steps of a kernel: nobody else reads what lies between."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
 
-from lhcc.integer import Add, Clip, Instruction, Program, Requantise
+from lhcc.integer import Add, Instruction, Program, tails
 from lhcc.ir.int_steps import StepWriter
 from lhcc.targets.cpu.int_storage import BLOCK
 
@@ -27,41 +27,19 @@ class Tail:
 
 def tail_of(program: Program, step: Instruction, there: Container[str]) -> Tail:
     """`there` are the maps that have been computed: only they can be added."""
-    writer = StepWriter(program.types[step.name].channels, BLOCK)
-    last, other, other_steps, taken = step, None, tuple[str, ...](), list[str]()
-    while last.name not in program.outputs and len(program.users[last.name]) == 1:
-        (user,) = program.users[last.name]
-        if isinstance(user, (Clip, Requantise)):
-            writer.write(user, program.types[last.name])
-        elif isinstance(user, Add) and other is None and user.inputs[0] != user.inputs[1]:
-            first = user.inputs[0] == last.name
-            found = _partner(program, user.inputs[1] if first else user.inputs[0], there)
-            if found is None:
-                break
-            other, chain = found
+    found = tails.tail_of(program, step, there)
+    writer, name, other_steps = StepWriter(program.types[step.name].channels, BLOCK), step.name, tuple[str, ...]()
+    for link in found.steps:
+        if isinstance(link, Add):
             # what the other operand goes through before the addition shares the tables of the sum's own steps
             mine, writer.steps = writer.steps, []
-            for link in chain:
-                writer.write(link, program.types[link.inputs[0]])
-            taken += [link.name for link in chain]
+            for before in found.chain:
+                writer.write(before, program.types[before.inputs[0]])
             other_steps, writer.steps = tuple(writer.steps), mine
-            left, right = user.shifts if first else user.shifts[::-1]
+            left, right = link.shifts if link.inputs[0] == name else link.shifts[::-1]
             writer.steps.append(f"add {left} {right}")
         else:
-            break
-        last = user
-        taken.append(user.name)
-    return Tail(writer, last, other, other_steps, tuple(taken))
-
-
-def _partner(program: Program, name: str, there: Container[str]) -> tuple[str, list[Clip | Requantise]] | None:
-    """A map that is there, and the steps from it to `name` that nobody else needs; None if it is not there yet."""
-    chain: list[Clip | Requantise] = []
-    while name not in there:
-        step = program[name]
-        alone = len(program.users[name]) == 1 and name not in program.outputs
-        if not isinstance(step, (Clip, Requantise)) or not alone:
-            return None
-        chain.insert(0, step)
-        name = step.inputs[0]
-    return name, chain
+            writer.write(link, program.types[name])
+        name = link.name
+    taken = tuple(link.name for link in (*found.chain, *found.steps))
+    return Tail(writer, program[found.last], found.other, other_steps, taken)
