@@ -41,7 +41,7 @@ class Source:
 
     def unlimited(self, kernels: Collection[str]) -> Source:
         """The same with as many registers for these kernels as they want."""
-        bounds = rf"__launch_bounds__\((\d+), \d+\) ({'|'.join(map(re.escape, kernels))})\("
+        bounds = rf"__launch_bounds__\((\d+)(?:, \d+)?\) ({'|'.join(map(re.escape, kernels))})\("
         return replace(self, text=re.sub(bounds, r"__launch_bounds__(\1, 1) \2(", self.text))
 
 

@@ -87,8 +87,9 @@ def test_the_report_is_read() -> None:
     assert nvcc.usage(report) == [nvcc.Usage("conv_kernel", "sm_80", 80, 24, 44, 1024)]
 
 
-def test_a_kernel_that_spills_gets_more_registers(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "__launch_bounds__(128, 4) a_kernel(int x) {} __launch_bounds__(64, 8) b_kernel(int x) {}"
+@pytest.mark.parametrize("bounds", ["64, 8", "64"])
+def test_a_kernel_that_spills_gets_more_registers(bounds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"__launch_bounds__(128, 4) a_kernel(int x) {{}} __launch_bounds__({bounds}) b_kernel(int x) {{}}"
     compiled: list[str] = []
 
     def compile_source(complete: str, arch: str) -> tuple[bytes, list[nvcc.Usage]]:
