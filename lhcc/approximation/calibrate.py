@@ -129,12 +129,3 @@ def output_error(model: Any, reference: NDArray[np.float32], x: NDArray[np.float
     """Mean squared difference of the first output from a reference, relative to the reference."""
     difference = run(model, x)[0] - reference
     return float((difference**2).sum() / max(float((reference**2).sum()), 1e-30))
-
-
-def round_bias(bias: NDArray[Any], bits: int) -> NDArray[np.float64]:
-    """Biases as integers of `bits` bits, sign included, on one power of two per layer."""
-    largest = float(np.abs(bias).max(initial=0))
-    if largest == 0:
-        return np.zeros(bias.shape)
-    unit = 2.0 ** (int(np.frexp(largest)[1]) - (bits - 1))
-    return np.clip(np.rint(bias / unit), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1) * unit
