@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from lhcc.tuning.database import Setting
 
 T = TypeVar("T", bound="ChoiceRecord")
 
@@ -23,3 +26,25 @@ class ChoiceRecord:
         if set(values) != set(known) or any(type(values[name]) is not kind for name, kind in known.items()):
             raise ValueError(f"{dict(values)} is not a choice")
         return cls(**values)
+
+    @classmethod
+    def recorded(
+        cls: type[T], path: str, workload: str, setting: Setting, possible: Callable[[T], bool] = lambda _: True
+    ) -> tuple[T | None, str]:
+        """What the database at `path` knows about a workload, and why nothing else of it is used."""
+        from lhcc.tuning.database import Database, DatabaseError
+
+        database = Database(path)
+        if not database.path.exists():
+            hint = "lhcc tune MODEL --database FILE makes one"
+            raise DatabaseError(f"the tuning database {path} does not exist", hint)
+        match = database.find(workload, setting)
+        if match.choice is None:
+            return None, match.reason
+        try:
+            choice = cls.from_dict(match.choice)
+        except ValueError as error:
+            return None, f"not tuned: {error}"
+        if not possible(choice):
+            return None, f"not tuned: {choice} is impossible for this layer"
+        return choice, f"{match.reason}: {choice}"

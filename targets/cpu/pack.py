@@ -52,31 +52,13 @@ def pack(layer: ConvLayer, machine: Machine, options: Options, choice: Choice | 
     problem = Problem(layer, machine, options)
     why: list[str] = []
     if choice is None and options.tuning:
-        choice, reason = tuned(problem, options.tuning)
+        known = setting(machine, options)
+        choice, reason = Choice.recorded(options.tuning, workload(problem), known, problem.allows)
         why.append(reason)
     if choice is not None:
         return problem.pack(choice, why or [f"asked for {choice}"])
     best, *others = preferred(problem)
     return problem.pack(best.choice, [*why, f"chosen {best}", *(f"instead of {other}" for other in others[:2])])
-
-
-def tuned(problem: Problem, path: str) -> tuple[Choice | None, str]:
-    """What the database at `path` knows about a layer, and why nothing else of it is used."""
-    from lhcc.tuning.database import Database, DatabaseError
-
-    database = Database(path)
-    if not database.path.exists():
-        raise DatabaseError(f"the tuning database {path} does not exist", "lhcc tune MODEL --database FILE makes one")
-    match = database.find(workload(problem), setting(problem.machine, problem.options))
-    if match.choice is None:
-        return None, match.reason
-    try:
-        choice = Choice.from_dict(match.choice)
-    except ValueError as error:
-        return None, f"not tuned: {error}"
-    if not problem.allows(choice):
-        return None, f"not tuned: {choice} is impossible for this layer"
-    return choice, f"{match.reason}: {choice}"
 
 
 def preferred(problem: Problem) -> list[Candidate]:

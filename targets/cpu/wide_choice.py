@@ -76,16 +76,7 @@ class WideLayer:
 
     def tuned(self, path: str) -> tuple[WideChoice | None, str]:
         """What the database at `path` knows about the layer, and why nothing else of it is used."""
-        from lhcc.tuning.database import Database
-
-        match = Database(path).find(self.workload, setting(self.machine, self.options))
-        if match.choice is None:
-            return None, match.reason
-        try:
-            choice = WideChoice.from_dict(match.choice)
-        except ValueError as error:
-            return None, f"not tuned: {error}"
-        return choice, f"{match.reason}: {choice}"
+        return WideChoice.recorded(path, self.workload, setting(self.machine, self.options))
 
 
 def choice_of(spec: WideSpec) -> WideChoice:

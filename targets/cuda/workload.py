@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lhcc.targets.cuda.arch import Machine
 from lhcc.targets.cuda.choice import Choice
 from lhcc.targets.cuda.space import LANES
-from lhcc.tuning.database import Database, DatabaseError, Setting
+from lhcc.tuning.database import Setting
 
 if TYPE_CHECKING:
     from lhcc.targets.cuda.pack import Problem
@@ -36,19 +36,11 @@ def setting(machine: Machine, processor: str = "") -> Setting:
 
 def tuned(problem: Problem, path: str) -> tuple[Choice | None, str]:
     """What the database at `path` knows about a layer, and why nothing else of it is used."""
-    database = Database(path)
-    if not database.path.exists():
-        raise DatabaseError(f"the tuning database {path} does not exist", "lhcc tune MODEL --database FILE makes one")
-    match = database.find(workload(problem), setting(problem.machine))
-    if match.choice is None:
-        return None, match.reason
-    try:
-        choice = Choice.from_dict(match.choice)
-    except ValueError as error:
-        return None, f"not tuned: {error}"
-    if choice not in problem.choices() or not problem.fits(choice):
-        return None, f"not tuned: {choice} is impossible for this layer"
-    return choice, f"{match.reason}: {choice}"
+
+    def possible(choice: Choice) -> bool:
+        return choice in problem.choices() and problem.fits(choice)
+
+    return Choice.recorded(path, workload(problem), setting(problem.machine), possible)
 
 
 def _by(numbers: tuple[int, ...]) -> str:
