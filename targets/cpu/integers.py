@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
@@ -31,9 +30,10 @@ from lhcc.integer import (
     Requantise,
     SumPool,
 )
+from lhcc.ir.calls import KernelCalls
 from lhcc.ir.graph import constant
 from lhcc.ir.int_steps import StepWriter, fits, narrow
-from lhcc.ir.log import LayerRecord, Lowered, Reason
+from lhcc.ir.log import Lowered
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import int_maps
 from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
@@ -53,12 +53,8 @@ def lower(program: Program, machine: Machine, options: Options, images: int = 1)
 class _Lowering:
     def __init__(self, program: Program, machine: Machine, options: Options, images: int) -> None:
         self.program, self.machine, self.options, self.images = program, machine, options, images
-        self.builder = relax.BlockBuilder()
-        self.kernels: dict[str, Any] = {}
-        self.bindings: list[Any] = []
+        self.calls = KernelCalls()
         self.values: dict[str, Any] = {}
-        self.layers: list[LayerRecord] = []
-        self.reasons: list[Reason] = []
         self.done: set[str] = set()
 
     def run(self) -> Lowered:
@@ -74,13 +70,7 @@ class _Lowering:
             if step.name not in self.done and not isinstance(step, Input):
                 self._instruction(step)
         outputs = [self._output(name) for name in program.outputs]
-        result = outputs[0] if len(outputs) == 1 else self.builder.normalize(relax.Tuple(outputs))
-        final = relax.Var("output", result.ty)
-        block = relax.DataflowBlock([*self.bindings, relax.VarBinding(final, result)])
-        body = self.builder.normalize(relax.SeqExpr([block], final))
-        main = relax.Function(parameters, body, result.ty).with_attr("global_symbol", "main")
-        mod = tvm.IRModule({relax.GlobalVar("main"): main, **self.builder.get().functions})
-        return Lowered(mod, self.layers, self.reasons)
+        return self.calls.lowered(parameters, outputs)
 
     def _only_powers_of_two(self) -> None:
         for step in self.program.instructions:
@@ -94,27 +84,6 @@ class _Lowering:
     @cached_property
     def maps(self) -> dict[str, Map]:
         return storages(self.program, self.machine, self.images)
-
-    def _call(
-        self,
-        name: str,
-        label: str,
-        key: str,
-        make: Any,
-        operands: list[Any],
-        shape: tuple[int, ...],
-        dtype: str,
-        **cost: Any,
-    ) -> Any:
-        if key not in self.kernels:
-            self.kernels[key] = self.builder.add_func(make(), f"{label}_{len(self.kernels)}")
-        kernel = self.kernels[key]
-        call = relax.call_tir(kernel, relax.Tuple(operands), relax.TensorType(list(shape), dtype))
-        value = self.builder.normalize(call)
-        var = relax.DataflowVar(name, value.ty)
-        self.bindings.append(relax.VarBinding(var, value))
-        self.layers.append(LayerRecord(name, label, kernel.name_hint, **cost))
-        return var
 
     def _input(self, step: Input) -> Any:
         place = self.maps[step.name]
@@ -139,7 +108,7 @@ class _Lowering:
 
         parameter = relax.Var(step.name, relax.TensorType(list(shape), element))
         key = f"{label} {shape} {place} {scale!r} {low} {high}"
-        self.values[step.name] = self._call(step.name, label, key, make, [parameter], place.shape, "int32")
+        self.values[step.name] = self.calls.call(step.name, label, key, make, [parameter], place.shape, "int32")
         return parameter
 
     def _output(self, name: str) -> Any:
@@ -152,14 +121,14 @@ class _Lowering:
                 return int_maps.give(place, shape, element, self.options.threads)
 
             key = f"give {place} {shape} {element}"
-            return self._call(name, "give", key, copy, [self.values[name]], shape, element)
+            return self.calls.call(name, "give", key, copy, [self.values[name]], shape, element)
         scale = np.broadcast_to(kind.scale, (place.channels,)).astype(np.float64).copy()
 
         def make() -> Any:
             return int_maps.dequantise(place, shape, self.options.threads)
 
         operands = [self.values[name], constant(scale)]
-        return self._call(name, "dequantise", f"dequantise {place} {shape}", make, operands, shape, "float32")
+        return self.calls.call(name, "dequantise", f"dequantise {place} {shape}", make, operands, shape, "float32")
 
     def _instruction(self, step: Instruction) -> None:
         if isinstance(step, (Conv, Dense, MaxPool, SumPool)):
@@ -196,7 +165,7 @@ class _Lowering:
         bias = np.pad(window.bias, (0, padded - len(window.bias)))
         constants = [_at_least_one(plan.weights), bias] if window.combine == "multiply" else []
         operands = [operand, *map(constant, constants), constant(plan.table)]
-        self.values[tail.last.name] = self._call(
+        self.values[tail.last.name] = self.calls.call(
             step.name,
             LABELS[type(step)],
             f"{plan.spec.to_json()} {form}",
@@ -214,13 +183,13 @@ class _Lowering:
         other, threads = self.maps[tail.other] if tail.other is not None else None, self.options.threads
         shape, spread = planes(source, layer.padding, threads)
         read = self.values[step.inputs[0]]
-        x = self._call(
+        x = self.calls.call(
             step.name, "int_planes", f"planes {source} {layer.padding}", lambda: spread, [read], shape, "int32"
         )
         padded = target.blocks * BLOCK
         bias = np.pad(layer.bias, (0, padded - len(layer.bias)))
         positions = self.images * target.pixels
-        self.values[tail.last.name] = self._call(
+        self.values[tail.last.name] = self.calls.call(
             step.name,
             LABELS[type(step)],
             f"additions {step.name}",
@@ -250,7 +219,7 @@ class _Lowering:
             return int_maps.steps(source, None, target, (), self.options.threads)
 
         operands = [operand, constant(np.zeros(1, np.int32))]
-        return self._call(name, "widen", f"steps {source} {target}", make, operands, target.shape, "int32"), target
+        return self.calls.call(name, "widen", f"steps {source} {target}", make, operands, target.shape, "int32"), target
 
     def _steps(self, step: Instruction) -> None:
         writer = StepWriter(self.program.types[step.name].channels, BLOCK)
@@ -272,7 +241,7 @@ class _Lowering:
         operands += [self.values[other]] if other is not None else []
         key = f"steps {source} {added} {target} {names}"
         label = f"int_{type(step).__name__.lower()}"
-        self.values[step.name] = self._call(step.name, label, key, make, operands, target.shape, "int32")
+        self.values[step.name] = self.calls.call(step.name, label, key, make, operands, target.shape, "int32")
 
     def _piecewise(self, step: Piecewise) -> None:
         source, target = self.maps[step.inputs[0]], self.maps[step.name]
@@ -286,7 +255,7 @@ class _Lowering:
 
         operands = [self.values[step.inputs[0]], constant(narrow(table))]
         key = f"piecewise {source} {target} {slopes or len(step.slopes)}"
-        self.values[step.name] = self._call(step.name, "int_piecewise", key, make, operands, target.shape, "int32")
+        self.values[step.name] = self.calls.call(step.name, "int_piecewise", key, make, operands, target.shape, "int32")
 
     def _gather(self, step: Concat | Flatten) -> None:
         target = self.maps[step.name]
@@ -298,7 +267,7 @@ class _Lowering:
 
         key = f"gather {sources} {target} {flatten}"
         label = "int_flatten" if flatten else "int_concat"
-        self.values[step.name] = self._call(step.name, label, key, make, operands, target.shape, "int32")
+        self.values[step.name] = self.calls.call(step.name, label, key, make, operands, target.shape, "int32")
 
 
 def _padded_tables(writer: StepWriter, padded: int) -> NDArray[np.int32]:

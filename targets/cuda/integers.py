@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm import relax
 
 from lhcc.errors import TargetError
@@ -31,10 +30,11 @@ from lhcc.integer import (
     SumPool,
 )
 from lhcc.integer.tails import Step, Tail, tails
+from lhcc.ir.calls import KernelCalls
 from lhcc.ir.graph import constant
 from lhcc.ir.int_steps import StepWriter, fits, narrow
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.log import LayerRecord, Lowered, Reason
+from lhcc.ir.log import Lowered, Reason
 from lhcc.targets.base import Options
 from lhcc.targets.cuda import int_maps
 from lhcc.targets.cuda.arch import BLOCK, Machine
@@ -60,13 +60,9 @@ def narrowest(low: int, high: int, elements: tuple[str, ...] = ("uint8", "int8")
 class _Lowering:
     def __init__(self, program: Program, machine: Machine, options: Options, images: int) -> None:
         self.program, self.machine, self.options, self.images = program, machine, options, images
-        self.builder = relax.BlockBuilder()
-        self.kernels: dict[Any, Any] = {}
-        self.bindings: list[Any] = []
+        self.calls = KernelCalls()
         self.values: dict[str, Any] = {}
         self.maps = {name: self._map(name) for name in program.types}
-        self.layers: list[LayerRecord] = []
-        self.reasons: list[Reason] = []
         self.unfolded: set[str] = set()  # inputs
 
     def _map(self, name: str) -> Map:
@@ -83,31 +79,10 @@ class _Lowering:
         for name, tail in tails(self.program).items():
             self._instruction(self.program[name], tail)
         outputs = [self._leave(name) for name in self.program.outputs]
-        result = outputs[0] if len(outputs) == 1 else self.builder.normalize(relax.Tuple(outputs))
-        final = relax.Var("output", result.ty)
-        block = relax.DataflowBlock([*self.bindings, relax.VarBinding(final, result)])
-        body = self.builder.normalize(relax.SeqExpr([block], final))
-        main = relax.Function(parameters, body, result.ty).with_attr("global_symbol", "main")
-        mod = tvm.IRModule({relax.GlobalVar("main"): main, **self.builder.get().functions})
-        return Lowered(mod, self.layers, self.reasons)
-
-    def _call(
-        self, name: str, label: str, key: Any, make: Any, operands: list[Any], shape: tuple[int, ...], dtype: str,
-        **cost: Any,
-    ) -> Any:  # fmt: skip
-        """A call of the kernel that `make` builds, or of that of an earlier call with this key."""
-        if (label, key) not in self.kernels:
-            self.kernels[label, key] = self.builder.add_func(make(), f"{label}_{len(self.kernels)}")
-        kernel = self.kernels[label, key]
-        call = relax.call_tir(kernel, relax.Tuple(operands), relax.TensorType(list(shape), dtype))
-        value = self.builder.normalize(call)
-        var = relax.DataflowVar(name, value.ty)
-        self.bindings.append(relax.VarBinding(var, value))
-        self.layers.append(LayerRecord(name, label, kernel.name_hint, **cost))
-        return var
+        return self.calls.lowered(parameters, outputs)
 
     def _made(self, name: str, label: str, key: Any, make: Any, operands: list[Any], target: Map, **cost: Any) -> Any:
-        return self._call(name, label, key, make, operands, target.shape, target.element, **cost)
+        return self.calls.call(name, label, (label, key), make, operands, target.shape, target.element, **cost)
 
     # ---- the user's numbers
     def _enter(self, step: Input) -> Any:
@@ -160,7 +135,8 @@ class _Lowering:
         operands = [self.values[name], *([constant(scale)] if real else [])]
         label = "dequantise" if real else "give"
         make = partial(int_maps.leave, place, shape, element, real)
-        return self._call(name, label, (place, shape, element), make, operands, shape, element)
+        key = label, place, shape, element
+        return self.calls.call(name, label, key, make, operands, shape, element)
 
     # ---- instructions
     def _instruction(self, step: Instruction, tail: Tail) -> None:
@@ -183,7 +159,7 @@ class _Lowering:
             operand, source = self._as_words(step.name, operand, source)
         integers, table = self._told(source, step.name, tail.steps, tail)
         packed = pack(layer, self.machine, self.options, integers=integers)
-        self.reasons += [Reason(step.name, "pack_tiles", text) for text in packed.why]
+        self.calls.reasons += [Reason(step.name, "pack_tiles", text) for text in packed.why]
         operands = [operand, *map(constant, packed.constants), table, *self._other(tail.other)]
         return self._made(
             step.name, LABELS[type(step)], packed.spec, lambda: packed_kernel(packed.spec), operands,
