@@ -3,8 +3,8 @@
 The matrices are fixed: 12 LHC blocks (all taps of a block dense, trained-like weights of 1 or 2 signed digits), dyadic
 matrices over {0, +-1/2, +-1, +-2}, and uniform int4, int6 and int8. The peers run with every setting of the grid below,
 on the matrix and (for information) on its transpose; ours starts from nothing of theirs. Adders are counted the same
-way for all: two-operand additions, shifts and output signs free. `--depths` also holds ours to every depth at which a
-peer has a point.
+way for all: two-operand additions, shifts and output signs free. Where ours is deeper than the peers' best graph, it is
+solved again with that depth as its cap; `--depths` holds ours to every depth at which a peer has a point.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.results import origin
 from lhcc.encodings.adders import AdderGraph, solve
 
 Matrix = NDArray[np.int64]
@@ -101,6 +102,12 @@ class Row:
     def gain(self) -> float:
         return self.adders / self.peer.adders if self.peer and self.peer.adders else math.nan
 
+    @property
+    def behind(self) -> bool:
+        """Does a peer need fewer additions, at any depth or at one of those compared?"""
+        pairs = [(self.peer.adders, self.adders), *self.at_depth.values()] if self.peer else []
+        return any(ours > theirs for theirs, ours in pairs)
+
 
 def peer_points(matrix: Matrix, settings: Iterable[tuple[str, int, bool]]) -> list[Point]:
     """What alkaid and da4ml make of the matrix with these settings."""
@@ -147,36 +154,44 @@ def _best(points: Iterable[Point], deepest: int | None = None) -> Point | None:
     )
 
 
-def measure(group: str, name: str, matrix: Matrix, seconds: float, depths: bool, peers: bool) -> Row:
+def measure(group: str, name: str, matrix: Matrix, seconds: float, depths: bool, peers: Mapping[str, Any]) -> Row:
+    """Ours beside the peers' points: `best`, `turned` and, where every depth is to be compared, `all`."""
     start = time.monotonic()
     graph: AdderGraph = solve(matrix, seconds, peers=False)
     row = Row(group, name, graph.adders, graph.depth, graph.full_adder_bits, time.monotonic() - start)
     if not graph.computes(matrix):
         raise AssertionError(f"{name}: wrong graph")
-    if not peers:
+    row.peer, row.peer_transposed = peers.get("best"), peers.get("turned")
+    if row.peer is None:
         return row
-    points = peer_points(matrix, GRID)
-    row.peer = _best(points)
-    turned = _best(peer_points(matrix.T, UNCAPPED))
-    if turned is not None:
-        extra = int(np.count_nonzero(matrix.any(axis=1))) - int(np.count_nonzero(matrix.any(axis=0)))
-        row.peer_transposed = Point(turned.adders + extra, turned.depth, turned.setting)
-    if depths:
-        for depth in sorted({point.depth for point in points}):
-            theirs = _best(points, depth)
-            ours = graph if graph.depth <= depth else solve(matrix, seconds, max_depth=depth, peers=False)
-            row.at_depth[depth] = (theirs.adders if theirs else -1, ours.adders)
+    points = peers["all"] if depths else [row.peer]
+    for depth in sorted({point.depth for point in points}):
+        theirs = _best(points, depth)
+        ours = graph if graph.depth <= depth else solve(matrix, seconds, max_depth=depth, peers=False)
+        row.at_depth[depth] = (theirs.adders if theirs else -1, ours.adders)
     return row
 
 
-def _kept(path: Path) -> dict[tuple[str, str], dict[str, Point | None]]:
+def asked(matrix: Matrix) -> dict[str, Any]:
+    """The peers' points for a matrix, now."""
+    points = peer_points(matrix, GRID)
+    turned = _best(peer_points(matrix.T, UNCAPPED))
+    if turned is not None:
+        extra = int(np.count_nonzero(matrix.any(axis=1))) - int(np.count_nonzero(matrix.any(axis=0)))
+        turned = Point(turned.adders + extra, turned.depth, turned.setting)
+    return {"all": points, "best": _best(points), "turned": turned}
+
+
+def _kept(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """What the peers reached in an earlier run of this benchmark; they start no clock, so it holds anywhere."""
     report = json.loads(path.read_text())
     differ = {k: v for k, v in _versions().items() if k != "python" and v not in ("absent", report["versions"][k])}
     if differ:
         raise SystemExit(f"{path} was made with other versions than {differ}")
-    names = ("peer", "peer_transposed")
-    return {(r["group"], r["name"]): {k: Point(**r[k]) if r[k] else None for k in names} for r in report["rows"]}
+    names = {"best": "peer", "turned": "peer_transposed"}
+    return {
+        (r["group"], r["name"]): {k: Point(**r[v]) if r[v] else None for k, v in names.items()} for r in report["rows"]
+    }
 
 
 def _line(row: Row) -> str:
@@ -209,6 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the rows here")
     args = parser.parse_args(arguments)
     rows = []
+    if args.depths and (args.peers_from or args.no_peers):
+        parser.error("--depths needs every point of the peers, so they have to run")
     kept = _kept(args.peers_from) if args.peers_from else {}
     print(
         f"{'group':7} {'matrix':24} {'ours':>6} {'depth':>5} {'FA bits':>8} "
@@ -216,9 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for group, name, matrix in fixed_matrices(args.groups):
         if args.only in name:
-            found = kept.get((group, name))
-            row = measure(group, name, matrix, args.seconds, args.depths, not (args.no_peers or found))
-            rows.append(replace(row, peer=found["peer"], peer_transposed=found["peer_transposed"]) if found else row)
+            peers = kept.get((group, name)) or ({} if args.no_peers else asked(matrix))
+            rows.append(measure(group, name, matrix, args.seconds, args.depths, peers))
             print(_line(rows[-1]), flush=True)
     for group in dict.fromkeys(row.group for row in rows):
         gains = [row.gain for row in rows if row.group == group and row.gain > 0]
@@ -226,8 +242,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(
                 f"{group}: geometric mean {(math.exp(sum(map(math.log, gains)) / len(gains)) - 1) * 100:+.2f} % adders"
             )
+    compared = [row for row in rows if row.peer]
+    if compared:
+        print(f"{len(compared)} matrices: more additions than the peers on {sum(row.behind for row in compared)}")
     if args.json:
         report = {
+            **origin(),
             "seconds": args.seconds,
             "versions": _versions(),
             "rows": [asdict(row) | {"gain": row.gain} for row in rows],
