@@ -1,6 +1,7 @@
 """A dyadic, QDQ, QLinear or QONNX model as an integer program; calibration data picks the activations' bits.
 
-What activations hold is found in `ranges`, how they are rounded in `rounding`, what becomes of each node in `lowering`.
+What activations hold is found in `ranges`, how they are rounded in `rounding`; `lowering` walks the nodes, and `nodes`
+says what becomes of each.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from lhcc.approximation import calibrate as calibration
+from lhcc.approximation import lowering
 from lhcc.approximation.approximate import Approximated, to_onnx
 from lhcc.approximation.graph import Graph
-from lhcc.approximation.lowering import Lowering, Reach
+from lhcc.approximation.lowering import Reach
+from lhcc.approximation.state import State
 from lhcc.errors import InputError
 from lhcc.integer import Program
 
@@ -46,11 +49,11 @@ def quantise(
     told = any(node.op_type in _QUANTISERS for node in graph.nodes)
     if data is None and not told and ranges == "synthetic":
         data = calibration.synthetic(proto)
-    program = Lowering(graph, calibration.input_of(proto), data, bits, activation_error).program()
+    program = lowering.program(State(graph, data, bits, activation_error), calibration.input_of(proto))
     program.check_width(accumulator_bits)
     return program
 
 
 def reach(graph: Graph, source: Any) -> Reach:
     """How far an integer program that begins at the tensor which `source` declares would get."""
-    return Lowering(graph, source, None, 8, 1 / 64).reach()
+    return lowering.reach(State(graph, None, 8, 1 / 64), source)
