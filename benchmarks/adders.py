@@ -156,9 +156,9 @@ def _best(points: Iterable[Point], deepest: int | None = None) -> Point | None:
 
 def measure(group: str, name: str, matrix: Matrix, seconds: float, depths: bool, peers: Mapping[str, Any]) -> Row:
     """Ours beside the peers' points: `best`, `turned` and, where every depth is to be compared, `all`."""
-    start = time.monotonic()
+    start = time.thread_time()
     graph: AdderGraph = solve(matrix, seconds, peers=False)
-    row = Row(group, name, graph.adders, graph.depth, graph.full_adder_bits, time.monotonic() - start)
+    row = Row(group, name, graph.adders, graph.depth, graph.full_adder_bits, time.thread_time() - start)
     if not graph.computes(matrix):
         raise AssertionError(f"{name}: wrong graph")
     row.peer, row.peer_transposed = peers.get("best"), peers.get("turned")
@@ -215,7 +215,7 @@ def _versions() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="search time per matrix (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="processor time of a search (default 10)")
     parser.add_argument("--groups", nargs="+", choices=("lhc", "dyadic", "int"), default=("lhc", "dyadic", "int"))
     parser.add_argument("--only", default="", help="matrices whose name contains this")
     parser.add_argument("--depths", action="store_true", help="also compare at every depth of the peers")

@@ -382,12 +382,12 @@ class Search:
 
     def run(self) -> SumNetwork:
         """Shares greedily, then improves for the given rounds or seconds; the best network seen."""
-        options, end = self.options, time.monotonic() + self.options.seconds
+        options, end = self.options, time.thread_time() + self.options.seconds
         self.settle()
         self.share_all(0)
         best, current, lowest = self.result(), self.adders, self.adders
         for count in range(options.rounds):
-            if options.seconds > 0 and count % 16 == 0 and time.monotonic() > end:
+            if options.seconds > 0 and count % 16 == 0 and time.thread_time() > end:
                 break
             self.journal.clear()
             v = -1

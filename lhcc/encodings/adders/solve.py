@@ -111,8 +111,9 @@ def solve(
 ) -> AdderGraph:
     """The adder graph of y = x @ matrix, for integers or dyadic rationals of shape (inputs, outputs).
 
-    `seconds` bounds the search (0: greedy sharing only); `rounds` bounds it by steps instead, which makes the result
-    reproducible. `max_depth` caps the adder levels. `peers` lets an installed alkaid propose a starting point.
+    `seconds` of this thread's processor time bound the search (0: greedy sharing only), so that a busy machine makes it
+    slower but no worse; `rounds` bounds it by steps instead, which makes the result reproducible. `max_depth` caps the
+    adder levels. `peers` lets an installed alkaid propose a starting point.
     """
     whole, exponent = integers(matrix)
     plain = SumNetwork.from_matrix(whole)
@@ -124,11 +125,11 @@ def solve(
         )
     if cap > _DEEPEST:
         cap = 0
-    start = time.monotonic()
+    start = time.thread_time()
     best = _Best(plain, cap)
     starts = _first(best, whole, cap, seconds if peers else 0.0)
     if seconds > 0 or rounds:
-        _anneal(best, starts, cap, seed, rounds, seconds - (time.monotonic() - start))
+        _anneal(best, starts, cap, seed, rounds, seconds - (time.thread_time() - start))
     graph = AdderGraph.from_network(best.network, exponent)
     if not graph.computes(whole if exponent == 0 else np.ldexp(whole.astype(np.float64), exponent)):
         raise AssertionError("the adder graph does not compute its matrix: a bug in lhcc.encodings.adders")
@@ -171,7 +172,7 @@ def _anneal(best: _Best, starts: list[SumNetwork], cap: int, seed: int, rounds: 
         return
     chains = starts[:_CHAINS] if starts[0].adders <= _SMALL else starts[:1]
     tall = starts[0].inputs > starts[0].outputs
-    end = time.monotonic() + seconds
+    end = time.thread_time() + seconds
     phases = _PHASES * len(chains)
     temperatures = list(_temperatures(starts[0].adders, seconds, _PHASES))
     for phase in range(phases):
@@ -180,7 +181,7 @@ def _anneal(best: _Best, starts: list[SumNetwork], cap: int, seed: int, rounds: 
         turned = tall if turn % 4 < 3 else not tall
         options = Options(
             rounds=-(-rounds // phases) if rounds else _UNLIMITED,
-            seconds=0.0 if rounds else max((end - time.monotonic()) / (phases - phase), 1e-3),
+            seconds=0.0 if rounds else max((end - time.thread_time()) / (phases - phase), 1e-3),
             seed=(seed * 0x9E3779B97F4A7C15 + 88172645463325252 + phase) % (1 << 64) or 1,
             cap=0 if turned else cap,
             accept=_accept(temperature),
