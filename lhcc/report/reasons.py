@@ -10,13 +10,11 @@ from lhcc.ir.log import Reason
 
 
 def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mapping[str, Any]) -> Sequence[Reason]:
-    """What the passes say, without generating code."""
+    """What the passes, or the choices about integers, say, without generating code."""
     from lhcc.runtime.library import import_tvm
 
     import_tvm()
-    from lhcc.compiler import make_options
-    from lhcc.frontend import import_model
-    from lhcc.pipeline import lower
+    from lhcc.compiler import make_options, read_model
     from lhcc.targets.base import parse
 
     chosen, parsed = make_options(options), parse(target)
@@ -25,9 +23,7 @@ def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mappin
         from lhcc.partition import partition
 
         return partition(to_onnx(model)).reasons
-    if chosen.precision == "int8":
-        raise InputError("passes over floats have nothing to say about integers", "lhcc approximate --json tells why")
-    return lower(import_model(model, None, shapes), parsed, chosen).reasons
+    return read_model(model, parsed, chosen, None, shapes).lower().reasons
 
 
 def select(reasons: Sequence[Reason], layer: str | None) -> list[Reason]:

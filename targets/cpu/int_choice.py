@@ -49,7 +49,7 @@ def forms_of(machine: Machine, storage: str, weight: NDArray[np.int64]) -> list[
     return [Sums(storage, slim=storage == "halves" and holds(weight, "bytes"))]
 
 
-def choose(
+def ranked(
     weight: NDArray[np.int64],
     axes: Axes,
     machine: Machine,
@@ -61,8 +61,8 @@ def choose(
     images: int,
     threads: int,
     keep_all: bool,
-) -> SumChoice:
-    """The cheapest choice for `weight` (O, I, kh, kw); `block_words` are those of an input block at one pixel.
+) -> list[SumChoice]:
+    """The choices for `weight` (O, I, kh, kw), cheapest first; `block_words` are those of an input block at one pixel.
     `lanewise`: an output sums over its own channel alone, and the weight is (O, 1, kh, kw)."""
     found: list[SumChoice] = []
     for sums in forms:
@@ -81,7 +81,7 @@ def choose(
                     best = int(total.argmin())
                     size = int(divided.heights[best]), int(divided.widths[best])
                     found.append(SumChoice(sums, encoded, vectors, *size, int(groups[best]), count, float(total[best])))
-    return min(found, key=lambda choice: choice.cycles)
+    return sorted(found, key=lambda choice: choice.cycles)
 
 
 def grouped(

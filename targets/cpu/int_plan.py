@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import ungroup
-from lhcc.integer import Conv, Dense, Instruction, MaxPool, Program, SumPool
+from lhcc.integer import Conv, Dense, Instruction, MaxPool, Program, SumPool, TensorType
 from lhcc.targets.base import Options
 from lhcc.targets.cpu.geometry import Line, conv_lines
-from lhcc.targets.cpu.int_choice import SumChoice, choose, forms_of
+from lhcc.targets.cpu.int_choice import SumChoice, forms_of, ranked
 from lhcc.targets.cpu.int_storage import BLOCK, PER_WORD, SMALL_BLOCK, Map
 from lhcc.targets.cpu.int_sums import NARROWEST, Sums, holds, prove, words_of
 from lhcc.targets.cpu.machine import Machine
@@ -78,24 +79,34 @@ def is_depthwise(step: Instruction, channels: int) -> bool:
     return isinstance(step, Conv) and step.groups == channels and step.weight.shape[2:] == (1, channels)
 
 
-def storages(program: Program, machine: Machine, images: int) -> dict[str, Map]:
-    """Every map in the narrowest form that holds its interval and that all sums over it can work with."""
-    found = {}
+def storages(program: Program, machine: Machine, images: int) -> tuple[dict[str, Map], dict[str, str]]:
+    """Every map in the narrowest form that holds its interval and that all sums over it can work with; why not in a
+    narrower one."""
+    found, reasons = {}, {}
     for name, kind in program.types.items():
         height, width = kind.shape[:2] if len(kind.shape) == 3 else (1, 1)
         users = program.users[name]
         readers = [user for user in users if _multiplies(user, kind.channels)]
-        low, high = int(kind.low.min()), int(kind.high.max())
-        storage, limits = "words", np.iinfo(np.int16)
-        if machine.madd and limits.min <= low and high <= limits.max:
-            storage = "halves"
-            if low >= 0 and high <= 255 and all(_pays_in_bytes(user, high, machine) for user in readers):
-                storage = "bytes"
+        storage, reasons[name] = _narrowest(kind, readers, machine)
         small = kind.channels <= SMALL_BLOCK and storage != "words" and bool(users) and len(readers) == len(users)
         small = small and name not in program.outputs and not isinstance(program[name], MaxPool)
         block = SMALL_BLOCK if small and name in [step.name for step in program.inputs] else BLOCK
         found[name] = Map(images, kind.channels, height, width, storage, block)
-    return found
+    return found, reasons
+
+
+def _narrowest(kind: TensorType, readers: Sequence[Instruction], machine: Machine) -> tuple[str, str]:
+    """How to store a map, and what forbids to store it narrower."""
+    low, high, limits = int(kind.low.min()), int(kind.high.max()), np.iinfo(np.int16)
+    interval = f"its input is {low:,} .. {high:,}"
+    if not machine.madd:
+        return "words", "the machine adds no products of narrower integers"
+    if low < limits.min or high > limits.max:
+        return "words", f"{interval}, and halves hold {limits.min:,} .. {limits.max:,}"
+    if low < 0 or high > 255:
+        return "halves", f"{interval}, and bytes hold 0 .. 255"
+    reason = next(filter(None, (_against_bytes(user, high, machine) for user in readers)), "")
+    return ("halves", reason) if reason else ("bytes", "")
 
 
 def _multiplies(step: Instruction, channels: int) -> bool:
@@ -108,15 +119,18 @@ def weights_of(step: Instruction) -> NDArray[np.int64]:
     return np.asarray(weight.transpose(3, 2, 0, 1))
 
 
-def _pays_in_bytes(step: Instruction, highest: int, machine: Machine) -> bool:
-    """Whether sums of bytes are faster than sums of halves, with the tiles that must be split for them to be exact."""
+def _against_bytes(step: Instruction, highest: int, machine: Machine) -> str:
+    """Why sums of bytes are not faster than sums of halves, with the tiles that must be split for them to be exact."""
     weight = weights_of(step)
     if not holds(weight, "bytes"):
-        return False
+        return f"the weights of '{step.name}' are {weight.min():,} .. {weight.max():,}, and bytes hold -128 .. 127"
     if machine.dot:
-        return True
+        return ""
     encoded = tiles.from_dense(words_of(weight, "bytes"), BLOCK, 4)  # type: ignore[arg-type]
-    return len(prove(encoded, Sums("bytes", 1), highest).index) < WORTH * max(1, len(encoded.index))
+    split, whole = len(prove(encoded, Sums("bytes", 1), highest).index), len(encoded.index)
+    if split < WORTH * max(1, whole):
+        return ""
+    return f"so that no 16-bit sum of bytes overflows, '{step.name}' would need {split:,} weight tiles, not {whole:,}"
 
 
 def storage_for(window: Window, source: Map, machine: Machine) -> str:
@@ -130,16 +144,18 @@ def storage_for(window: Window, source: Map, machine: Machine) -> str:
 
 def plan_sum(
     window: Window, source: Map, target: Map, highest: int, residual: bool, machine: Machine, options: Options
-) -> tuple[Plan, SumChoice]:
-    """The tables of a kernel that reads `source` as it is stored; `highest` is the greatest input."""
+) -> tuple[Plan, list[SumChoice]]:
+    """The tables of a kernel that reads `source` as it is stored, and the choices, of which the first was taken;
+    `highest` is the greatest input."""
     forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage, window.weight)
     dense = window.combine != "multiply" or options.encoding == "dense"
     view = source.view(words=not window.lanewise)
     image_bytes = 4 * source.pixels * source.blocks * source.words
-    choice = choose(
+    choices = ranked(
         window.weight, window.axes, machine, forms, highest, window.lanewise, source.words, image_bytes,
         source.images, options.threads, dense,
     )  # fmt: skip
+    choice = choices[0]
     plan = plan_conv(
         choice.encoded,
         machine.lanes,
@@ -156,4 +172,4 @@ def plan_sum(
         accumulators=16 if choice.sums.kind == "dot" else 1,
         combine=window.combine,
     )
-    return replace(plan, weights=choice.sums.stored(plan.weights)), choice
+    return replace(plan, weights=choice.sums.stored(plan.weights)), choices

@@ -35,7 +35,7 @@ from lhcc.ir.graph import constant
 from lhcc.ir.int_steps import StepWriter, fits, narrow
 from lhcc.ir.log import Lowered
 from lhcc.targets.base import Options
-from lhcc.targets.cpu import int_maps
+from lhcc.targets.cpu import int_maps, int_reasons
 from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
 from lhcc.targets.cpu.int_plan import Summing, Window, plan_sum, storage_for, storages
 from lhcc.targets.cpu.int_shift import Additions, additions, planes
@@ -82,8 +82,12 @@ class _Lowering:
 
     # ---- calls
     @cached_property
-    def maps(self) -> dict[str, Map]:
+    def _stored(self) -> tuple[dict[str, Map], dict[str, str]]:
         return storages(self.program, self.machine, self.images)
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        return self._stored[0]
 
     def _input(self, step: Input) -> Any:
         place = self.maps[step.name]
@@ -156,9 +160,12 @@ class _Lowering:
         operand, storage = self.values[step.inputs[0]], storage_for(window, source, self.machine)
         if storage != source.storage:
             operand, source = self._copy(step.name, operand, source, storage)
-        plan, choice = plan_sum(
+        plan, choices = plan_sum(
             window, source, target, int(x.high.max()), tail.other is not None, self.machine, self.options
         )
+        choice, cost = choices[0], window.costs(plan, choices[0].sums, self.images)
+        wider = self._stored[1][step.inputs[0]] if window.combine == "multiply" and not window.lanewise else ""
+        self.calls.reasons += int_reasons.of_sums(step.name, source.storage, wider, cost, choices)
         added = self.maps[tail.other].storage if tail.other is not None else ""
         form = IntForm(source.storage, target.storage, added, tail.steps, tail.other_steps, choice.sums)
         padded = int(plan.table[0]) * plan.spec.block
@@ -174,12 +181,13 @@ class _Lowering:
             target.shape,
             "int32",
             schedule=str(choice),
-            **window.costs(plan, choice.sums, self.images),
+            **cost,
         )
 
     def _additions(self, step: Conv | Dense, tail: Tail) -> None:
         source, target = self.maps[step.inputs[0]], self.maps[tail.last.name]
         layer = Additions.of(step, self.program.types[step.inputs[0]])
+        self.calls.reasons += int_reasons.of_additions(step.name, layer)
         other, threads = self.maps[tail.other] if tail.other is not None else None, self.options.threads
         shape, spread = planes(source, layer.padding, threads)
         read = self.values[step.inputs[0]]

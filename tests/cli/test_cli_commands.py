@@ -107,6 +107,25 @@ def test_why_and_inspect(small_onnx: Path, artifact: Path, capsys: pytest.Captur
     assert len(json.loads(capsys.readouterr().out)["layers"]) == 2
 
 
+def test_why_of_integers_names_the_choice_and_what_it_costs(
+    small_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dyadic, artifact = str(tmp_path / "dyadic.onnx"), str(tmp_path / "dyadic.lhcc")
+    assert main(["approximate", str(small_onnx), "-o", dyadic]) == 0
+    assert main(["compile", dyadic, "--precision", "int8", "-o", artifact]) == 0
+    capsys.readouterr()
+    assert main(["why", artifact, "--json"]) == 0
+    compiled = json.loads(capsys.readouterr().out)["reasons"]
+    assert main(["why", dyadic, "--precision", "int8", "--json"]) == 0
+    reasons = json.loads(capsys.readouterr().out)["reasons"]
+    assert reasons == compiled
+    chosen = [reason for reason in reasons if reason["text"].startswith("chosen ")]
+    assert {reason["layer"] for reason in reasons} == {reason["layer"] for reason in chosen}
+    assert all("kcycles" in reason["text"] for reason in chosen)
+    assert main(["why", dyadic, "--precision", "int8", "--arith", "shift"]) == 0
+    assert "additions as code" in capsys.readouterr().out
+
+
 def test_targets_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "--json"]) == 0
     assert "cpu" in [target["name"] for target in json.loads(capsys.readouterr().out)["targets"]]

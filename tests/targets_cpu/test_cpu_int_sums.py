@@ -64,11 +64,11 @@ def test_maps_are_as_narrow_as_those_who_read_them_allow() -> None:
     y = b.requantise("y", b.conv("a", x, np.ones((3, 3, 3, 16))), 3, low=0, high=255)
     z = b.requantise("z", b.conv("b", y, np.full((3, 3, 16, 16), 3)), 5, low=0, high=255)
     wide = b.conv("c", z, np.full((1, 1, 16, 16), 400))
-    maps = storages(b.build(wide), AVX2, 1)
+    maps = storages(b.build(wide), AVX2, 1)[0]
     assert (maps["x"].storage, maps["x"].block) == ("halves", 4), "signed, and of few channels"
     assert maps["y"].storage == "bytes"
     assert maps["z"].storage == "halves", "its reader's weights are wider than a byte"
     assert maps["c"].storage == "words"
-    assert {place.storage for place in storages(b.build(wide), Machine("generic", "", (), 4, 16), 1).values()} == {
+    assert {place.storage for place in storages(b.build(wide), Machine("generic", "", (), 4, 16), 1)[0].values()} == {
         "words"
     }
