@@ -32,7 +32,8 @@ def layer(channels: int, density: float) -> Program:
 
 
 def simulated(exe: FpgaExecutable, images: int) -> dict[str, object]:
-    """Seconds until the first image is through, then the speed of many; the answer is checked."""
+    """Seconds until the first image is through, then the speed of many, for which large designs are built again,
+    optimised; the answer is checked."""
     start = time.perf_counter()
     types = [exe.program.types[s.name] for s in exe.program.inputs]
     rng = np.random.default_rng(1)
@@ -42,8 +43,11 @@ def simulated(exe: FpgaExecutable, images: int) -> dict[str, object]:
     assert all((a == b).all() for a, b in zip(first.outputs, exe.program.run(*one), strict=True))
     many = [np.repeat(x, images, axis=0) for x in one]
     start = time.perf_counter()
-    cycles = exe.simulate(*many).cycles
-    return {"build_s": ready, "million_cycles_per_s": cycles / (time.perf_counter() - start) / 1e6}
+    exe.simulation(images=images)
+    again = time.perf_counter() - start
+    start = time.perf_counter()
+    speed = exe.simulate(*many).cycles / (time.perf_counter() - start) / 1e6
+    return {"build_s": ready, "build_again_s": again, "million_cycles_per_s": speed}
 
 
 def digits() -> dict[str, object]:
@@ -53,7 +57,7 @@ def digits() -> dict[str, object]:
     x = np.load(DIGITS / "held_out.npz")["pixels"].astype(np.float32)[:, None] / np.float32(16)
     start = time.perf_counter()
     model = approximate(str(DIGITS / "vgg_lhc_rigid.onnx"), set="digits:2:5")
-    exe = compile_program(quantise(model, calibrate=x[::4]))
+    exe = compile_program(quantise(model, calibrate=x[::4]), FpgaOptions(max_luts=1_000_000))
     exe.simulate(*exe.program.quantise(x[:1]))
     return {"case": "digits", "build_s": time.perf_counter() - start, "asked_s": 30.0}
 

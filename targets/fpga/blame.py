@@ -32,12 +32,13 @@ def most_memory(pipeline: Pipeline) -> str:
 
 
 def most_cycles(pipeline: Pipeline) -> str:
-    stage = max(pipeline.stages, key=_cycles)
+    stage = max(pipeline.stages, key=pace)
     if not isinstance(stage, ArrayStage):
-        return f"'{stage.name}' streams {_cycles(stage)} pixels"
+        return f"'{stage.name}' streams {pace(stage)} pixels"
     layer: Job = max(stage.folding.jobs, key=lambda j: j.cycles)
     return f"'{layer.name}' alone takes {layer.cycles} cycles, and a layer is not shared between arrays"
 
 
-def _cycles(stage: AnyStage) -> int:
+def pace(stage: AnyStage) -> int:
+    """The cycles that a stage is busy with an image."""
     return stage.folding.period if isinstance(stage, ArrayStage) else stage.inputs[0].pixels

@@ -13,7 +13,7 @@ from lhcc.integer import Program
 from lhcc.targets.fpga.allocation import Candidate, candidates
 from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matrix
 from lhcc.targets.fpga.blame import most_cycles, most_luts, most_memory
-from lhcc.targets.fpga.cost import Area, area
+from lhcc.targets.fpga.cost import DEVICES, Area, area
 from lhcc.targets.fpga.cycles import predict
 from lhcc.targets.fpga.folded_jobs import fold
 from lhcc.targets.fpga.folding import gather, place_array
@@ -64,10 +64,7 @@ def design(program: Program, options: FpgaOptions) -> Pipeline:
         tried.append(placed)
     if len(choices) > 1:  # what does not look as if it fits may be the least of all
         tried.append(_place(program, pieces, min(choices, key=lambda c: c.area.luts), options))
-    least = min(tried, key=lambda p: p.area.luts)
-    if _asked(options, least):
-        raise _refusal(tried, limits, options)
-    return least.pipeline
+    raise _refusal(tried, limits, options)
 
 
 def _interval(program: Program, options: FpgaOptions) -> int | None:
@@ -137,29 +134,23 @@ def _sized(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, stages=tuple(stages))
 
 
-def _asked(options: FpgaOptions, least: Placed) -> bool:
-    """Whether the user has set a limit that is missed; a device that is too small is only reported."""
-    paced = options.target_fps is not None or (isinstance(options.reuse, int) and options.reuse > 1)
-    luts = options.max_luts is not None and least.area.luts > options.max_luts
-    return paced or luts or (options.max_bram is not None and least.area.block_memories > options.max_bram)
-
-
 def _refusal(tried: Sequence[Placed], limits: Limits, options: FpgaOptions) -> TargetError:
     """Names the limit, the best design on the way to it, and the layer that stands in the way."""
-    fitting = [p for p in tried if limits.hold(p.area.luts, p.area.block_memories, 0)]
+    small = [p for p in tried if p.area.luts <= limits.luts]
+    fitting = [p for p in small if p.area.block_memories <= limits.block_memories]
     if fitting:
         best = min(fitting, key=lambda p: p.interval)
         wanted = f"{limits.interval} cycles an image are asked for"
         layer = most_cycles(best.pipeline)
         hint = "a lower density makes layers faster; more LUTs or block memories allow more arrays"
-    elif all(p.area.luts > limits.luts for p in tried):
+    elif not small:
         best = min(tried, key=lambda p: p.area.luts)
         wanted = f"there are {limits.luts} LUTs ({_source('max_luts', options.max_luts, options)})"
         layer, hint = most_luts(best.pipeline), "fewer digits per weight or bits per activation make circuits smaller"
         if options.reuse == 1:
             hint = "reuse=auto folds what does not fit"
     else:
-        best = min(tried, key=lambda p: p.area.block_memories)
+        best = min(small, key=lambda p: p.area.block_memories)
         limit = _source("max_bram", options.max_bram, options)
         wanted = f"there are {limits.block_memories} block memories ({limit})"
         layer, hint = most_memory(best.pipeline), "a lower density, or fewer digits per weight, needs less memory"
@@ -168,8 +159,23 @@ def _refusal(tried: Sequence[Placed], limits: Limits, options: FpgaOptions) -> T
         f"{wanted}, and the best design takes {best.area.luts} LUTs, {best.area.block_memories} block memories "
         f"and {best.interval} cycles an image ({pace:.0f} images/s); {layer}"
     )
-    return TargetError(message, hint)
+    room = "" if fitting else _room(best.area, options)
+    return TargetError(message, f"{room}{hint}")
 
 
 def _source(name: str, value: int | None, options: FpgaOptions) -> str:
     return f"device {options.device}" if value is None else f"{name}={value}"
+
+
+def _room(used: Area, options: FpgaOptions) -> str:
+    """What takes the design as it is, where the device sets the limit: a larger one, or a limit of the user's own."""
+    own = []
+    if options.max_luts is None and used.luts > options.luts:
+        own.append(f"--max-luts {used.luts}")
+    if options.max_bram is None and used.block_memories > options.block_memories:
+        own.append(f"--max-bram {used.block_memories}")
+    if not own:
+        return ""
+    larger = (d for d, (luts, memories) in DEVICES.items() if used.luts <= luts and used.block_memories <= memories)
+    held = next((f"fpga:device={device} holds it, " for device in larger), "")
+    return f"{held}{' '.join(own)} simulates it for no device in particular; "

@@ -13,6 +13,7 @@ import numpy as np
 
 from lhcc.integer import Program
 from lhcc.integer.core import Ints
+from lhcc.targets.fpga.blame import pace
 from lhcc.targets.fpga.cost import Area, area
 from lhcc.targets.fpga.cycles import Timing, predict
 from lhcc.targets.fpga.design import design
@@ -22,7 +23,7 @@ from lhcc.targets.fpga.report import FpgaProfile, rows
 from lhcc.targets.fpga.schematic import blocks, svg
 from lhcc.targets.fpga.stages import Pipeline
 from lhcc.targets.fpga.testbench import write_testbench
-from lhcc.targets.fpga.verilator import PortShape, Simulation, build
+from lhcc.targets.fpga.verilator import LONG, PortShape, Simulation, build
 from lhcc.targets.fpga.verilog_top import write_files
 
 
@@ -69,14 +70,17 @@ class FpgaExecutable:
     def files(self) -> dict[str, str]:
         return write_files(self.pipeline)
 
-    def simulation(self, vcd: bool = False) -> Simulation:
-        if vcd not in self._built:
+    def simulation(self, vcd: bool = False, images: int = 1) -> Simulation:
+        """The built circuit: quickly built for a few images, built again, optimised, once so many come that it pays."""
+        long = images * max(map(pace, self.pipeline.stages)) > LONG
+        built = self._built.get(vcd)
+        if built is None or (long and not built.optimised):
             if self.folder is None:
                 self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="lhcc-fpga-")
             folder = (self.folder or Path(self._temporary.name)) / ("traced" if vcd else "simulated")
             inputs = [PortShape(s.word) for s in self.pipeline.inputs]
             self._built[vcd] = build(
-                self.files, folder, inputs, [PortShape(s.word) for s in self.pipeline.outputs], vcd=vcd
+                self.files, folder, inputs, [PortShape(s.word) for s in self.pipeline.outputs], long, vcd
             )
         return self._built[vcd]
 
@@ -93,7 +97,9 @@ class FpgaExecutable:
         images = len(inputs[0])
         words = [pack(x, s) for x, s in zip(inputs, self.pipeline.inputs, strict=True)]
         counts = [s.transfers * images for s in self.pipeline.outputs]
-        got, taken, cycles = self.simulation(vcd is not None).run(words, counts, seed, offer, accept, vcd, window)
+        got, taken, cycles = self.simulation(vcd is not None, images).run(
+            words, counts, seed, offer, accept, vcd, window
+        )
         outputs = tuple(unpack(w, s) for w, s in zip(got, self.pipeline.outputs, strict=True))
         ends = [t.reshape(images, -1)[:, -1] for t in taken]
         return Run(outputs, np.max(ends, axis=0).tolist(), cycles)

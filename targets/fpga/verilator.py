@@ -29,7 +29,9 @@ _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
 _STATEMENTS = 400
 """statements per C++ function: the compiler's time grows faster than a function does"""
 _QUICK = 1_500_000
-"""bytes of generated code up to which it is optimised, about 2,000 additions; more would take longer than it saves"""
+"""bytes of generated code up to which it is always optimised, about 2,000 additions"""
+LONG = 100_000
+"""cycles from which on larger code is optimised too: its cost and what it saves a cycle both grow with the code"""
 
 
 _OPTIONS = (
@@ -165,8 +167,10 @@ class PortShape:
 class Simulation:
     """A built design.  Transfers travel as rows of 32-bit words, lowest first."""
 
-    def __init__(self, library: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape]) -> None:
-        self.library, self.inputs, self.outputs = library, tuple(inputs), tuple(outputs)
+    def __init__(
+        self, library: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimised: bool
+    ) -> None:
+        self.library, self.inputs, self.outputs, self.optimised = library, tuple(inputs), tuple(outputs), optimised
         self._function = ctypes.CDLL(str(library)).lhcc_simulate
         self._function.restype = ctypes.c_int64
 
@@ -217,10 +221,10 @@ def build(
     folder: Path,
     inputs: Sequence[PortShape],
     outputs: Sequence[PortShape],
-    optimise: bool | None = None,
+    optimise: bool = False,
     vcd: bool = False,
 ) -> Simulation:
-    """Verilates and compiles a design; `optimise` is chosen by the design's size where it is not given."""
+    """Verilates and compiles a design; `optimise` is for long runs, a small design is optimised in any case."""
     tool, compiler = find_verilator(), _compiler()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -231,25 +235,31 @@ def build(
     shutil.rmtree(model, ignore_errors=True)
     _run([tool.binary, *_OPTIONS, "--Mdir", model, *(["--trace"] if vcd else []), folder / f"{TOP}.v"],
          tool.environment)  # fmt: skip
-    units = _units(model, inputs, outputs, optimise, vcd)
+    sources = sorted(model.glob("*.cpp"))
+    always = [s for s in sources if not s.stem.endswith("__Slow")]
+    optimise = optimise or sum(s.stat().st_size for s in always) <= _QUICK
+    once = [s for s in sources if s not in always]
+    units = _units(model, always, once, inputs, outputs, optimise, vcd)
     runtime = _runtime(tool, compiler)
     command = [compiler, "-O1", *_flags(tool), f"-I{model}", "-include", runtime.header]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda unit: _run([*command, "-c", unit, "-o", unit.with_suffix(".o")]), units))
-    library = folder / f"simulation-{hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:12]}.so"
+    key = hashlib.sha256(repr((sorted(files.items()), optimise)).encode()).hexdigest()[:12]
+    library = folder / f"simulation-{key}.so"
     _run([compiler, "-shared", *(u.with_suffix(".o") for u in units), *runtime.objects, "-pthread", "-o", library])
-    return Simulation(library, inputs, outputs)
+    return Simulation(library, inputs, outputs, optimise)
 
 
 def _units(
-    model: Path, inputs: Sequence[PortShape], outputs: Sequence[PortShape], optimise: bool | None, vcd: bool
+    model: Path,
+    always: Sequence[Path],
+    once: Sequence[Path],
+    inputs: Sequence[PortShape],
+    outputs: Sequence[PortShape],
+    optimise: bool,
+    vcd: bool,
 ) -> tuple[Path, Path]:
     """What runs every cycle, with the harness, and what runs once."""
-    sources = sorted(model.glob("*.cpp"))
-    once = [s for s in sources if s.stem.endswith("__Slow")]
-    always = [s for s in sources if s not in once]
-    if optimise is None:
-        optimise = sum(s.stat().st_size for s in always) <= _QUICK
     plain = '#pragma GCC optimize("O0")' if "clang" not in _compiler() else "#pragma clang optimize off"
     head = ['#include "verilated.h"', *(['#include "verilated_vcd_c.h"', "#define LHCC_VCD"] if vcd else [])]
     lines = [

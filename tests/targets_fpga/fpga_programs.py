@@ -7,6 +7,8 @@ import numpy as np
 from lhcc.integer import Builder, Program
 
 Rng = np.random.Generator
+LARGE = "xc7vx690t"
+"""a device that holds every design of these tests"""
 
 
 def weights(rng: Rng, shape: tuple[int, ...]) -> np.ndarray:

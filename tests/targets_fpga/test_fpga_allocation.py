@@ -19,10 +19,9 @@ from lhcc.targets.fpga.cost import Area
 from lhcc.targets.fpga.design import assemble
 from lhcc.targets.fpga.segments import cut, joined
 from lhcc.targets.fpga.stages import ArrayStage
-from tests.targets_fpga.fpga_programs import folded
+from tests.targets_fpga.fpga_programs import LARGE, folded
 from tests.targets_fpga.test_fpga_circuits import examples, in_icarus, in_verilator
 
-DEVICE = "xc7vx690t"
 icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 
 
@@ -110,7 +109,7 @@ def test_chains_of_arrays_in_verilator(ends: tuple[int, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(600, 606))
 def test_random_programs_in_parts(seed: int) -> None:
-    exe = compile_program(folded(seed), FpgaOptions(device=DEVICE, max_luts=90_000))
+    exe = compile_program(folded(seed), FpgaOptions(device=LARGE, max_luts=90_000))
     in_verilator(exe, seed, 3)
 
 
@@ -118,7 +117,7 @@ def test_more_room_is_more_speed() -> None:
     program = network(0)
     paces = []
     for luts in (40_000, 80_000, 120_000):
-        exe = compile_program(program, FpgaOptions(device=DEVICE, max_luts=luts))
+        exe = compile_program(program, FpgaOptions(device=LARGE, max_luts=luts))
         assert exe.area.luts <= luts
         paces.append(exe.predict(4).interval)
     assert paces == sorted(paces, reverse=True) and paces[-1] < paces[0]
@@ -126,17 +125,17 @@ def test_more_room_is_more_speed() -> None:
 
 def test_a_pace_is_reached_with_as_little_as_can_be() -> None:
     program = network(0)
-    fast, slow = (compile_program(program, FpgaOptions(device=DEVICE, target_fps=f)) for f in (200_000, 60_000))
+    fast, slow = (compile_program(program, FpgaOptions(device=LARGE, target_fps=f)) for f in (200_000, 60_000))
     assert fast.predict(4).interval <= 500 < slow.predict(4).interval <= 1666
     assert slow.area.luts < fast.area.luts
-    reused = compile_program(program, FpgaOptions(device=DEVICE, reuse=25))  # 25 cycles for each of the 20 pixels
+    reused = compile_program(program, FpgaOptions(device=LARGE, reuse=25))  # 25 cycles for each of the 20 pixels
     assert reused.pipeline.stages == fast.pipeline.stages or reused.predict(4).interval <= 500
 
 
 def test_a_pace_out_of_reach_names_the_best_design_and_the_layer() -> None:
     message = r"10 cycles an image are asked for, and the best design takes .* images/s\); '[a-z0-9]+' .* cycles"
     with pytest.raises(TargetError, match=message):
-        compile_program(network(0), FpgaOptions(max_luts=60_000, device=DEVICE, target_fps=10_000_000))
+        compile_program(network(0), FpgaOptions(max_luts=60_000, device=LARGE, target_fps=10_000_000))
 
 
 @icarus

@@ -13,7 +13,7 @@ from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
 from lhcc.targets.fpga.packing import pack
 from lhcc.targets.fpga.stages import FifoStage
 from lhcc.targets.fpga.testbench import run_icarus
-from tests.targets_fpga.fpga_programs import folded, unrolled
+from tests.targets_fpga.fpga_programs import LARGE, folded, unrolled
 
 icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
 verilator = pytest.mark.verilator
@@ -62,7 +62,7 @@ def test_unrolled_in_icarus(seed: int, tmp_path: Path) -> None:
 @icarus
 @pytest.mark.parametrize("seed", range(3))
 def test_folded_in_icarus(seed: int, tmp_path: Path) -> None:
-    exe = compile_program(folded(seed), FpgaOptions(reuse="folded"))
+    exe = compile_program(folded(seed), FpgaOptions(reuse="folded", device=LARGE))
     assert in_icarus(exe, tmp_path, seed, 70, 60).startswith("PASS")
 
 
@@ -76,7 +76,9 @@ def test_large_windows_on_the_array(size: int, tmp_path: Path) -> None:
     pooled = b.requantise("r", b.sum_pool("s", x, (4, 4)), 3)
     total = b.flatten("f", b.global_sum("g", pooled) if size == 16 else pooled)
     program = b.build(b.dense("d", total, rng.integers(-3, 4, (b.types[total].channels, 5))))
-    assert in_icarus(compile_program(program, FpgaOptions(reuse="folded")), tmp_path, 1, 80, 80).startswith("PASS")
+    assert in_icarus(
+        compile_program(program, FpgaOptions(reuse="folded", device=LARGE)), tmp_path, 1, 80, 80
+    ).startswith("PASS")
 
 
 @verilator
@@ -100,7 +102,7 @@ def test_unrolled_in_both_simulators(seed: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(400, 460))
 def test_folded_in_both_simulators(seed: int, tmp_path: Path) -> None:
-    exe = compile_program(folded(seed), FpgaOptions(reuse="folded"))
+    exe = compile_program(folded(seed), FpgaOptions(reuse="folded", device=LARGE))
     in_verilator(exe, seed, 5)
     assert in_icarus(exe, tmp_path, seed, 70, 60).startswith("PASS")
 
@@ -111,6 +113,19 @@ def test_thousand_patterns_of_pauses() -> None:
     """A residual join under 1,000 random patterns: never a deadlock, never another integer."""
     exe = compile_program(residual(), FpgaOptions(reuse=1))
     in_verilator(exe, 7, 1000)
+
+
+@verilator
+def test_a_long_run_is_built_again_optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives the same integers; few images are simulated by what is built quickly."""
+    monkeypatch.setattr("lhcc.targets.fpga.verilator._QUICK", 0)
+    monkeypatch.setattr("lhcc.targets.fpga.executable.LONG", 10 * 30)
+    exe = compile_program(residual(), FpgaOptions(reuse=1))
+    for images, optimised in ((10, False), (11, True), (1, True)):
+        (x,) = examples(exe.program, images, 0)
+        run = exe.simulate(x)
+        assert (run.outputs[0] == exe.program.run(x)[0]).all() and run.cycles == exe.predict(images).cycles
+        assert exe.simulation().optimised == optimised
 
 
 def residual() -> Program:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -53,6 +54,26 @@ def test_a_budget_that_cannot_be_met_names_the_layer() -> None:
         compile_program(masked(1), FpgaOptions(reuse=1, max_luts=50))
     with pytest.raises(TargetError, match="max_bram=1.*'c' has 5 of its 5 blocks of weights"):
         compile_program(masked(4), FpgaOptions(reuse="folded", max_bram=1))
+
+
+@pytest.mark.parametrize("reuse", ["folded", "auto"])
+def test_a_device_that_is_too_small_is_refused_with_the_ways_out(reuse: str) -> None:
+    """No limit is set: the device sets it, a larger one is named, and the limits that would take the design."""
+    with pytest.raises(TargetError, match=r"there are 20800 LUTs \(device xc7a35t\), .* design takes") as told:
+        compile_program(masked(14), FpgaOptions(reuse=reuse, device="xc7a35t"))
+    assert "'array' alone takes" in str(told.value) and "as 'c' needs it" in str(told.value)
+    hint = str(told.value.hint)
+    (device,) = re.findall(r"fpga:device=(\w+) holds it", hint)
+    assert compile_program(masked(14), FpgaOptions(reuse=reuse, device=device)).area.luts > 20800
+    flags = re.findall(r"--(max-\w+) (\d+)", hint)
+    own: dict[str, Any] = {name.replace("-", "_"): int(value) for name, value in flags}
+    assert compile_program(masked(14), FpgaOptions(reuse=reuse, device="xc7a35t", **own)).area.luts == own["max_luts"]
+
+
+def test_a_limit_of_the_users_own_is_not_blamed_on_the_device() -> None:
+    with pytest.raises(TargetError, match="max_luts=10") as told:
+        compile_program(masked(14), FpgaOptions(device="xc7a35t", max_luts=10))
+    assert "holds it" not in str(told.value.hint) and "--max-luts" not in str(told.value.hint)
 
 
 @pytest.mark.parametrize("wrong", [{"reuse": 0}, {"device": "abacus"}, {"clock": 0}, {"target_fps": 0.0}])

@@ -9,6 +9,7 @@ import pytest
 
 from lhcc.integer import Program
 from lhcc.targets.fpga import FpgaOptions, compile_program
+from tests.targets_fpga.fpga_programs import LARGE
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "digits"
 
@@ -27,7 +28,7 @@ def digits(name: str) -> tuple[Program, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", ["vgg_lhc_free"])
 def test_a_few_digits_through_the_circuit(name: str) -> None:
     program, x, labels = digits(name)
-    exe = compile_program(program, FpgaOptions(reuse="folded"))
+    exe = compile_program(program, FpgaOptions(reuse="folded", device=LARGE))
     ints = program.quantise(x[:4])
     run, timing = exe.simulate(*ints), exe.predict(4)
     assert (run.outputs[0] == program.run(*ints)[0]).all()
@@ -40,7 +41,7 @@ def test_a_few_digits_through_the_circuit(name: str) -> None:
 @pytest.mark.parametrize("name", ["vgg_lhc_free", "vgg_lhc_rigid", "resnet_lhc_free", "resnet_lhc_rigid"])
 def test_all_digits_through_the_circuit(name: str) -> None:
     program, x, labels = digits(name)
-    exe = compile_program(program, FpgaOptions(reuse="folded"))
+    exe = compile_program(program, FpgaOptions(reuse="folded", device=LARGE))
     ints = program.quantise(x)
     run = exe.simulate(*ints)
     want = program.run(*ints)[0]
