@@ -10,6 +10,7 @@ import pytest
 
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
+from lhcc.targets.fpga.forms import FORMS
 from lhcc.targets.fpga.packing import pack
 from lhcc.targets.fpga.stages import FifoStage
 from lhcc.targets.fpga.testbench import run_icarus
@@ -140,13 +141,25 @@ def residual() -> Program:
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (8, 8)])
 def test_a_padded_layer_takes_one_cycle_per_pixel(size: tuple[int, int]) -> None:
     """Images follow each other without a gap, although the window is padded."""
+    for form in FORMS:
+        assert np.diff(padded(size, form).predict(5).finished).tolist() == [size[0] * size[1]] * 4
+
+
+@verilator
+@pytest.mark.parametrize("form", ["direct", "transposed"])
+def test_a_simulated_padded_layer_takes_one_cycle_per_pixel(form: str) -> None:
+    exe = padded((7, 5), form)
+    (x,) = examples(exe.program, 5, 0)
+    run = exe.simulate(x)
+    assert (run.outputs[0] == exe.program.run(x)[0]).all()
+    assert np.diff(run.finished).tolist() == [35] * 4
+
+
+def padded(size: tuple[int, int], form: str) -> FpgaExecutable:
     b = Builder()
     x = b.input("x", (*size, 2), 8, 0)
-    exe = compile_program(
-        b.build(b.conv("c", x, np.ones((3, 3, 2, 2), int), padding=(1, 1, 1, 1))), FpgaOptions(reuse=1)
-    )
-    finished = exe.predict(5).finished
-    assert np.diff(finished).tolist() == [size[0] * size[1]] * 4
+    y = b.conv("c", x, np.array([1, 3, -2, 5]).repeat(9).reshape(3, 3, 2, 2), padding=(1, 1, 1, 1))
+    return compile_program(b.build(y), FpgaOptions(reuse=1, form=form))
 
 
 def test_fifos_are_as_deep_as_the_longer_branch() -> None:

