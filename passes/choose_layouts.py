@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from lhcc.ir import dialect
-from lhcc.ir.graph import Rewriter, array_of, attributes, constant, dtype_of, is_tensor, op_name, plain, shape_of
+from lhcc.ir.graph import (
+    Rewriter,
+    array_of,
+    attributes,
+    constant,
+    dtype_of,
+    is_tensor,
+    op_name,
+    plain,
+    shape_of,
+    values_of,
+)
 from lhcc.ir.log import Log
 
 FEW_CHANNELS = 4  # up to so many, reading planar input in place beats converting it
@@ -51,6 +62,7 @@ class _Layouts:
             "lhcc.pool2d": self._pool,
             "lhcc.global_average": self._pool,
             "lhcc.unfold": self._unfold,
+            "lhcc.reorder": self._reorder,
             "relax.concat": self._concat,
             **dict.fromkeys(SAME_FORM, self._same_form),
         }
@@ -148,6 +160,14 @@ class _Layouts:
         logical = attrs.pop("shape")
         attrs.update(block=self.block)
         return self._emit_blocked(self._call("unfold", [self._planar(call.args[0])], logical, **attrs), name, logical)
+
+    def _reorder(self, name: str, call: Any) -> Any:
+        """A change of layout takes the order along."""
+        (x, order), shape = call.args, shape_of(self.rewriter.original)
+        if not self._is_blocked(x):
+            return self._emit_blocked(self._call("to_blocked", [x, order], shape), name, shape)
+        places = np.argsort(values_of(order)).astype(np.int32)
+        return dialect.call("from_blocked", [x, constant(places)], shape)
 
     def _concat(self, name: str, call: Any) -> Any:
         fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []

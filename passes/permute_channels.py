@@ -4,25 +4,31 @@
       ->  y = lhcc.conv2d(x, W[p], b[p]); z = lhcc.conv2d(y, V[:, p], c)     p: an order in which fewer tiles are kept
 
 Lossless and free at run time: makers and readers of a channel change together, activations, pooling, residuals, gates
-and concat follow.  Inputs and outputs of the network keep their order, and so does what a foreign operator reads.
+and concat follow.  Inputs and outputs of the network are reordered on the way, where their layout changes anyway and
+where that saves more than it costs; what a foreign operator reads keeps its order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from lhcc.ir.channels import Channels, Ids, Layer, rebuild
+from lhcc.ir.channels import Channels, Ids, Layer
+from lhcc.ir.graph import shape_of
 from lhcc.ir.grouping import alike_order
 from lhcc.ir.log import Log
+from lhcc.ir.rebuild import rebuild
+from lhcc.ir.seams import with_seams
 from lhcc.ir.tile_cost import DEPTHS, LANES, kept_tiles, least_cost, tile_cost
 
 Bits = NDArray[np.bool_]
+SEAM = 2.0  # multiply-adds that take as long as reordering an element while its layout changes
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,16 @@ class PermuteChannels:
     name = "permute_channels"
 
     def run(self, mod: tvm.IRModule, log: Log) -> tvm.IRModule:
-        search = _Search(Channels(mod), self.gain)
+        seamed = with_seams(mod)
+        search = _Search(Channels(seamed, open_seams=True), self.gain)
         before = np.arange(search.channels.count)
         place = search.best(self.sweeps)
-        place = search.keep_gains(place)
+        place = search.keep_gains(search.close_seams(place))
         search.explain(place, log)
         if (place == before).all():
             return mod
         takes = {var: search.channels.taken(var, place) for var in search.channels.ids}
-        return rebuild(mod, log, self.name, takes, {})
+        return rebuild(seamed, log, self.name, takes, {})
 
 
 class _Search:
@@ -73,6 +80,16 @@ class _Search:
             if costs[winner] < costs[0] * 0.99:
                 place = trials[winner]
                 waiting |= {other for other in self._neighbours(number) if other != number}
+        return place
+
+    def close_seams(self, place: Ids) -> Ids:
+        """Puts back, one by one, the segments at seams that save too little for the seam."""
+        for segment, layers in zip(self.segments, self.touching, strict=True):
+            back = place.copy()
+            back[segment] = segment
+            dearer = self._seams(place) - self._seams(back)
+            if dearer and self._cost(layers, back) <= self._cost(layers, place) + dearer:
+                place = back
         return place
 
     def keep_gains(self, place: Ids) -> Ids:
@@ -124,6 +141,12 @@ class _Search:
 
     def _cost(self, layers: list[Layer], place: Ids) -> float:
         return sum(tile_cost(self._ordered(layer, place)) * layer.pixels for layer in layers)
+
+    def _seams(self, place: Ids) -> float:
+        """What it costs to reorder at the seams."""
+        taken, seams = self.channels.taken, self.channels.seams
+        moved = [var for var, source in seams if (taken(var, place) != taken(source, place)).any()]
+        return SEAM * float(sum(prod(shape_of(var)) for var in moved))
 
     def _objective(self, layers: list[Layer], place: Ids) -> float:
         """Kept tiles at all depths, so that a step that pays only together with the next one counts already."""

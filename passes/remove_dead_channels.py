@@ -17,9 +17,10 @@ import numpy as np
 import tvm
 from numpy.typing import NDArray
 
-from lhcc.ir.channels import Channels, Ids, Layer, reads, rebuild, tap_sums
+from lhcc.ir.channels import Channels, Ids, Layer, reads, tap_sums
 from lhcc.ir.constant_channels import ConstantChannels, reads_inside
 from lhcc.ir.log import Log
+from lhcc.ir.rebuild import rebuild
 from lhcc.ir.tile_cost import LANES, tile_cost
 
 Array = NDArray[Any]

@@ -2,12 +2,12 @@
 
 Channels that meet element by element (activation, pooling, residual, gate) form a *class*; a layer reads classes and
 makes classes.  A class is *fixed* when something outside our reach looks at its position: an input or output of the
-network, an operator that mixes channels in its own way.
+network, an operator that mixes channels in its own way.  At an *open seam* (`lhcc.reorder` of a caller that may choose
+what it does) one order of the channels ends and another begins: the classes before and behind it are different ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,9 +17,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
-from lhcc.ir import dialect
-from lhcc.ir.graph import Rewriter, array_of, attributes, constant, is_tensor, op_name, plain, shape_of
-from lhcc.ir.log import Log
+from lhcc.ir.graph import array_of, attributes, is_tensor, op_name, plain, shape_of, values_of
 
 Ids = NDArray[np.int64]
 Array = NDArray[Any]
@@ -50,7 +48,7 @@ class Layer:
 
     @property
     def depthwise(self) -> bool:
-        return _is_depthwise(self.call)
+        return is_depthwise(self.call)
 
     @property
     def pixels(self) -> int:
@@ -69,7 +67,7 @@ def tap_sums(weight: Array) -> Array:
     return np.asarray(weight.sum(axis=tuple(range(2, weight.ndim)), dtype=np.float64))
 
 
-def _is_depthwise(call: Any) -> bool:
+def is_depthwise(call: Any) -> bool:
     groups = attributes(call).get("groups", 1)
     return groups > 1 and groups == shape_of(call.args[0])[1] and shape_of(call.args[1])[:2] == (groups, 1)
 
@@ -77,11 +75,13 @@ def _is_depthwise(call: Any) -> bool:
 class Channels:
     """The classes of a module in the dialect: `ids[value][channel]`; `fixed[class]` says why a class must stay."""
 
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, open_seams: bool = False) -> None:
+        self.open_seams = open_seams
         self.parents: list[int] = []
         self.ids: dict[Any, Ids] = {}
         self.fixed: dict[int, str] = {}
         self.layers: list[Layer] = []
+        self.seams: list[tuple[Any, Any]] = []  # open ones: the map behind it and the map before
         main = mod["main"]
         for param in main.params:
             if _has_channels(param):
@@ -157,6 +157,9 @@ class Channels:
             return self._concat(call)
         if source is None:
             return None
+        if operator == "lhcc.reorder" and self.open_seams:
+            self.seams.append((var, call.args[0]))
+            return self._fresh(call)
         if operator in SAME_CHANNELS or _spatial(operator, call):
             return source
         return self._reshaped(call, source) if operator in RESHAPING else None
@@ -164,9 +167,9 @@ class Channels:
     def _layer(self, var: Any, call: Any) -> Ids | None:
         x, weight, bias, *residual = call.args
         groups = attributes(call).get("groups", 1)
-        if groups > 1 and not _is_depthwise(call):
+        if groups > 1 and not is_depthwise(call):
             return None
-        layer = Layer(str(var.name), var, call, _values(weight), _values(bias))
+        layer = Layer(str(var.name), var, call, values_of(weight), values_of(bias))
         makes = self.ids[x] if layer.depthwise else self._fresh(call)
         for added in residual:
             if added not in self.ids:
@@ -243,58 +246,3 @@ def _spatial(operator: str, call: Any) -> bool:
     if operator == "relax.nn.pad":
         return not any(plain(call.attrs.pad_width)[:4])
     return operator == "relax.image.resize2d" and call.attrs.layout == "NCHW"
-
-
-def _values(expr: Any) -> Array:
-    values = array_of(expr)
-    assert values is not None, "the layers of the dialect have constant weights"
-    return values
-
-
-def rebuild(
-    mod: tvm.IRModule, log: Log, pass_name: str, takes: Mapping[Any, Ids], weights: Mapping[Any, tuple[Array, Array]]
-) -> tvm.IRModule:
-    """The module with the channels `takes[value]` of every value only, in that order; `weights` replaces the weight and
-    bias of layers, in the old order."""
-    rewriter = Rewriter(mod, log, pass_name)
-
-    def intact(var: Any) -> bool:
-        take = takes.get(var)
-        return take is None or (len(take) == shape_of(var)[1] and bool((take == np.arange(len(take))).all()))
-
-    def visit(name: str, call: Any) -> Any:
-        var, old, operator = rewriter.variable, rewriter.original, op_name(rewriter.original)
-        if not operator or (var not in weights and all(map(intact, [var, *old.args[:1]]))):
-            return None
-        take = takes[var]
-        shape = (shape_of(old)[0], len(take), *shape_of(old)[2:])
-        if operator in ("lhcc.conv2d", "lhcc.dense"):
-            attrs = {**attributes(old), "shape": shape}
-            weight, bias = weights.get(var) or (_values(old.args[1]), _values(old.args[2]))
-            if _is_depthwise(old):
-                attrs["groups"] = len(take)
-                weight = weight[take]
-            else:
-                weight = weight[take][:, takes[old.args[0]]]
-            operands = [call.args[0], constant(weight), constant(bias[take]), *call.args[3:]]
-            return dialect.call(operator.removeprefix("lhcc."), operands, attrs.pop("shape"), **attrs)
-        if operator.startswith("lhcc."):
-            attrs = attributes(old)
-            attrs.pop("shape")
-            return dialect.call(operator.removeprefix("lhcc."), list(call.args), shape, **attrs)
-        if operator in RESHAPING:
-            return relax.op.reshape(call.args[0], shape)
-        if operator in ELEMENTWISE:
-            return relax.Call(call.op, [_sliced(arg, take, shape_of(old)) for arg in call.args], call.attrs)
-        return None
-
-    return rewriter.run(visit, typed=False)
-
-
-def _sliced(operand: Any, take: Ids, shape: tuple[int, ...]) -> Any:
-    """A constant operand of an elementwise operator, with the channels `take` if it has channels."""
-    values = array_of(operand)
-    axis = 0 if values is None else values.ndim - len(shape) + 1
-    if values is None or axis < 0 or values.shape[axis] == 1:
-        return operand
-    return constant(np.take(values, take, axis))

@@ -12,7 +12,9 @@ one type rule serves all of them; `dtype` is there when it is not float32.
 | lhcc.global_average | x | mean over height and width |
 | lhcc.unfold | x | what a convolution reads at each of its outputs, as channels (channel, kernel row, kernel column) |
 | lhcc.elementwise | x, y | a function of two maps, by the name of the Relax operator |
-| lhcc.to_blocked, lhcc.from_blocked | x | between (N, C, H, W) and (N, C/b, H, W, b), channels padded with zeros |
+| lhcc.reorder | x, order (C) | channel c of the result is channel order[c] of x |
+| lhcc.to_blocked | x[, order (C)] | (N, C, H, W) as (N, C/b, H, W, b), padded with zeros, perhaps reordered |
+| lhcc.from_blocked | x[, place (C)] | (N, C/b, H, W, b) as (N, C, H, W); where each channel goes, if it does not stay |
 | lhcc.widen | x | one shifted copy of a planar map per kernel column |
 | lhcc.wide_conv2d | widened x, values, bias, table[, residual] | a convolution by single weights or patterns |
 | lhcc.tiles | x, weights, bias, plan[, residual] | one of the above, encoded for a kernel |
@@ -35,6 +37,7 @@ OPERATORS = (
     "global_average",
     "unfold",
     "elementwise",
+    "reorder",
     "to_blocked",
     "from_blocked",
     "widen",

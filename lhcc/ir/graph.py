@@ -40,6 +40,13 @@ def array_of(expr: Expr) -> NDArray[Any] | None:
     return expr.value.numpy() if isinstance(expr, GenericConst) else None
 
 
+def values_of(expr: Expr) -> NDArray[Any]:
+    """The values of what must be a constant."""
+    values = array_of(expr)
+    assert values is not None, f"{expr} is not constant"
+    return values
+
+
 def constant(array: NDArray[Any]) -> Expr:
     return relax.const(np.asarray(array, order="C"), str(array.dtype))
 

@@ -213,6 +213,10 @@ def from_blocked(x: Array, channels: int) -> Array:
     return np.asarray(x.transpose(0, 1, 4, 2, 3).reshape(images, blocks * block, height, width)[:, :channels])
 
 
+def _reordered(x: Array, order: Array | None = None) -> Array:
+    return x if order is None else x[:, order]
+
+
 def _logical(x: Array, attrs: dict[str, Any]) -> Array:
     return from_blocked(x, attrs["image"][1]) if x.ndim == 5 else x
 
@@ -262,6 +266,9 @@ DIALECT: dict[str, Callable[..., Array]] = {
     "lhcc.global_average": lambda attrs, x: np.asarray(x.mean(axis=(2, 3), keepdims=True)),
     "lhcc.unfold": _unfold,
     "lhcc.elementwise": lambda attrs, x, y: np.asarray(getattr(np, attrs["function"])(x, y)),
-    "lhcc.to_blocked": lambda attrs, x: to_blocked(x, attrs["shape"][-1], 0.0),
-    "lhcc.from_blocked": lambda attrs, x: from_blocked(x, attrs["shape"][1]),
+    "lhcc.reorder": lambda attrs, x, order: _reordered(x, order),
+    "lhcc.to_blocked": lambda attrs, x, *order: to_blocked(_reordered(x, *order), attrs["shape"][-1], 0.0),
+    "lhcc.from_blocked": lambda attrs, x, *place: _reordered(
+        from_blocked(x, attrs["shape"][1]), *map(np.argsort, place)
+    ),
 }

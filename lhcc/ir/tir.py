@@ -31,6 +31,20 @@ def flat(buffer: Expr, name: str, dtype: str = "float32") -> tuple[Expr, Stmt]:
     return view, T.DeclBuffer(view, data=T.buffer_data(buffer))
 
 
+class Renamed:
+    """What stands for each of `count` numbers: `renamed[number]` is read from a table, an operand of the kernel, or is
+    the number itself where there is no table."""
+
+    def __init__(self, count: int, by_table: bool) -> None:
+        self.tables = [tensor("names", [count], "int32")] if by_table else []
+        seen = [flat(table, "named", "int32") for table in self.tables]
+        self.views = [see for _, see in seen]
+        self._seen = [view for view, _ in seen]
+
+    def __getitem__(self, number: Expr) -> Expr:
+        return get(self._seen[0], number) if self._seen else number
+
+
 def opaque(buffer: Expr, position: Expr, zero: Expr, name: str, dtype: str = "float32") -> tuple[Expr, list[Stmt]]:
     """A view that starts at `position`, through a pointer of which LLVM knows nothing (`zero` is 0, but is read from
     memory): accesses then have a plain address and a constant offset.  With a base and an index a multiply-add of

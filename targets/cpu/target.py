@@ -70,9 +70,9 @@ class CpuTarget:
             spec = WideSpec.from_json(attrs["spec"])
             return {"elements": ElementsKernel, "patterns": PatternsKernel}[spec.form](spec, attrs["shape"]).build()
         if operator == "lhcc.to_blocked":
-            return maps.to_blocked(shapes[0], self.machine.block, threads)
+            return maps.to_blocked(shapes[0], self.machine.block, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.from_blocked":
-            return maps.from_blocked(attrs["shape"], self.machine.block, threads)
+            return maps.from_blocked(attrs["shape"], self.machine.block, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.activation":
             return maps.activation(shapes[0], attrs["activation"], lanes, threads)
         assert operator == "lhcc.global_average", operator

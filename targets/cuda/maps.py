@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import flat, get, integer, loop, put, tensor, var
+from lhcc.ir.tir import Renamed, flat, get, integer, loop, put, tensor, var
 from lhcc.ir.vector import activate
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.tir import Threads, address, both, call, divided, local, unrolled, value, when
@@ -36,14 +36,15 @@ class Items:
         return self.threads.kernel(parameters, [*views, *code], (-(-self.count // THREADS), 1), THREADS)
 
 
-def to_blocked(shape: tuple[int, ...], element: str) -> Kernel:
-    """(N, C, H, W) -> (N, C/BLOCK, H, W, BLOCK); channels that do not exist are written as zeros."""
-    return unfold(shape, shape[2:], (1, 1), (1, 1), (0, 0), (1, 1), element)
+def to_blocked(shape: tuple[int, ...], element: str, ordered: bool = False) -> Kernel:
+    """(N, C, H, W) -> (N, C/BLOCK, H, W, BLOCK); channels that do not exist are written as zeros.  `ordered`: from
+    which channel each is read is a table."""
+    return unfold(shape, shape[2:], (1, 1), (1, 1), (0, 0), (1, 1), element, ordered)
 
 
 def unfold(
     shape: tuple[int, ...], out: tuple[int, ...], kernel: Pair, strides: Pair, padding: Pair, dilation: Pair,
-    element: str,
+    element: str, ordered: bool = False,
 ) -> Kernel:  # fmt: skip
     """(N, C, H, W) -> (N, C * kh * kw / BLOCK, OH, OW, BLOCK): what a convolution reads, as channels of its outputs."""
     images, channels, height, width = shape
@@ -51,12 +52,12 @@ def unfold(
     depth = channels * kernel[0] * kernel[1]
     blocks = -(-depth // BLOCK)
     source, target = tensor("source", list(shape)), tensor("target", [images, blocks, rows, columns, BLOCK], element)
-    (x, see_x), (y, see_y) = flat(source, "x"), flat(target, "y", element)
+    (x, see_x), (y, see_y), order = flat(source, "x"), flat(target, "y", element), Renamed(channels, ordered)
     values, number, at_y, at_x = local("values", WIDTH), var("number"), var("at_y"), var("at_x")
     items = Items(images * blocks * PIECES * rows * columns)
     image, block, piece, row, column = divided(items.item, blocks, PIECES, rows, columns)
     channel, tap_row, tap_column = divided(block * BLOCK + piece * WIDTH + number, *kernel)
-    plane = (image * channels + channel) * height
+    plane = (image * channels + order[channel]) * height
     inside = both(
         channel < integer(channels),
         at_y >= integer(0),
@@ -76,28 +77,28 @@ def unfold(
         unrolled(number, WIDTH, T.SeqStmt(read)),
         call(f"store_channels<{WIDTH}>", address(y, place), address(values)),
     ]
-    return items.build([source, target], [see_x, see_y], body)
+    return items.build([source, *order.tables, target], [see_x, see_y, *order.views], body)
 
 
-def from_blocked(shape: tuple[int, ...], element: str) -> Kernel:
-    """(N, C/BLOCK, H, W, BLOCK) -> `shape` = (N, C, H, W)."""
+def from_blocked(shape: tuple[int, ...], element: str, ordered: bool = False) -> Kernel:
+    """(N, C/BLOCK, H, W, BLOCK) -> `shape` = (N, C, H, W).  `ordered`: where each channel goes is a table."""
     images, channels, height, width = shape
     blocks, pixels = -(-channels // BLOCK), height * width
     source, target = tensor("source", [images, blocks, height, width, BLOCK], element), tensor("target", list(shape))
-    (x, see_x), (y, see_y) = flat(source, "x", element), flat(target, "y")
+    (x, see_x), (y, see_y), place = flat(source, "x", element), flat(target, "y"), Renamed(channels, ordered)
     values, number, channel = local("values", WIDTH), var("number"), var("channel")
     items = Items(images * blocks * PIECES * pixels)
     image, block, piece, pixel = divided(items.item, blocks, PIECES, pixels)
-    place = ((image * blocks + block) * pixels + pixel) * BLOCK + piece * WIDTH
+    read = ((image * blocks + block) * pixels + pixel) * BLOCK + piece * WIDTH
     write: list[Any] = [T.Bind(channel, block * BLOCK + piece * WIDTH + number)]
-    store = put(y, get(values, number), (image * channels + channel) * pixels + pixel)
+    store = put(y, get(values, number), (image * channels + place[channel]) * pixels + pixel)
     write.append(when(channel < integer(channels), [store]) if channels % BLOCK else store)
     body = [
         T.AllocBuffer(values),
-        call(f"load_channels<{WIDTH}>", address(values), address(x, place)),
+        call(f"load_channels<{WIDTH}>", address(values), address(x, read)),
         unrolled(number, WIDTH, T.SeqStmt(write)),
     ]
-    return items.build([source, target], [see_x, see_y], body)
+    return items.build([source, *place.tables, target], [see_x, see_y, *place.views], body)
 
 
 def activation(shape: tuple[int, ...], name: str, element: str) -> Kernel:

@@ -78,9 +78,9 @@ class CudaTarget:
         if operator == "lhcc.tiles":
             return packed_kernel(attrs["spec"])
         if operator == "lhcc.to_blocked":
-            return maps.to_blocked(shapes[0], element)
+            return maps.to_blocked(shapes[0], element, ordered=len(shapes) == 2)
         if operator == "lhcc.from_blocked":
-            return maps.from_blocked(attrs["shape"], element)
+            return maps.from_blocked(attrs["shape"], element, ordered=len(shapes) == 2)
         if operator == "lhcc.unfold":
             kernel, strides, padding, dilation = (attrs[key] for key in ("kernel", "strides", "padding", "dilation"))
             return maps.unfold(shapes[0], attrs["shape"][2:4], kernel, strides, padding, dilation, element)

@@ -22,7 +22,8 @@ Models = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def models() -> Models:
-    """Trained digits, LeNet-5 with its tanh, and blocks with depthwise layers, a residual, softmax and two outputs."""
+    """Trained digits, LeNet-5 with its tanh, and blocks with depthwise layers, a residual, softmax and two outputs,
+    and a layer whose input and output are reordered."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -81,7 +82,11 @@ def models() -> Models:
         ],
         (1, 3, 21, 21), {"classes": (1, 11), "features": (1, 16, 11, 11)},
     )  # fmt: skip
-    return {"digits": str(DIGITS / "vgg_lhc_free.onnx"), "lenet": lenet, "block": block}
+    alike = np.arange(36)[:, None] % 4 == np.arange(36) % 4  # found by reordering what comes in and what goes out
+    scattered_layer = ["x", draw("s0", 36, 36, 3, 3), draw("s0b", 36)]
+    weights["s0"] *= alike[:, :, None, None]
+    scattered = model([node("Conv", scattered_layer, ["y"])], (2, 36, 5, 6), {"y": (2, 36, 3, 4)})
+    return {"digits": str(DIGITS / "vgg_lhc_free.onnx"), "lenet": lenet, "block": block, "scattered": scattered}
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def slow(*values: str) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("model", [slow("digits"), slow("lenet"), "block", "integers"])
+@pytest.mark.parametrize("model", [slow("digits"), slow("lenet"), "block", "scattered", "integers"])
 def test_sanitizers(model: str, written: Written, tmp_path: Path) -> None:
     make(written(model), tmp_path, SANITIZED)
 

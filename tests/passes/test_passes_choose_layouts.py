@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import tvm
 from tvm import relax
 
 from lhcc.ir import dialect
-from lhcc.ir.graph import shape_of
+from lhcc.ir.graph import constant, shape_of
 from lhcc.ir.log import Log
 from lhcc.ir.verify import same_numbers
 from lhcc.passes.choose_layouts import ChooseLayouts
@@ -43,6 +44,20 @@ def test_a_chain_converts_its_output_only() -> None:
     assert attrs_of(after, "a")["source"] == "planar" and attrs_of(after, "a")["shape"] == (2, 2, 6, 6, 16)
     found = [value for _, value in relax_calls(after)][1]
     assert dict(found.attrs)["source"] == "blocked" and shape_of(found) == (2, 1, 4, 4, 16)
+
+
+def test_a_conversion_takes_a_new_order_of_the_channels_along() -> None:
+    rng = np.random.default_rng(0)
+    g = Graph(x=(2, 20, 4, 3))
+
+    def reordered(name: str, x: Any) -> Any:
+        order = constant(rng.permutation(20).astype(np.int32))
+        return g(name, dialect.call("reorder", [x, order], shape_of(x)))
+
+    inside = reordered("inside", g.x)
+    a = g("a", conv(inside, normal(20, 20, 3, 3), normal(20), [inside], padding=SAME))
+    after, _ = run(PASS, g.returns(a, reordered("outside", a), reordered("planar", reordered("twice", g.x))))
+    assert short(after) == ["to_blocked", "conv2d", "from_blocked", "to_blocked", "from_blocked", "from_blocked"]
 
 
 def relax_calls(mod: tvm.IRModule) -> list[tuple[str, Any]]:

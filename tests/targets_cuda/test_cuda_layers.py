@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.targets_cpu.test_cpu_ends import scattered  # noqa: E402
 from tests.targets_cpu.test_cpu_layers import make_case  # noqa: E402
 from tests.targets_cuda.emulation import compile_without_gpu, emulated_gpu  # noqa: E402
 from tests.zoo import ZOO  # noqa: E402
@@ -31,7 +33,13 @@ LAYERS = [
     ("cuda:arch=sm_86,precision=bf16", "bf16", 213),
     ("cuda:arch=sm_80,precision=tf32", "tf32", 216),
 ]
-NETWORKS = ["lenet5", "inception"]  # concatenations, pooling of all kinds, dense layers, on odd sizes
+
+# concatenations, pooling of all kinds, dense layers, on odd sizes; channels reordered on their way in and out
+NETWORKS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "lenet5": lambda: (ZOO["lenet5"].model(), torch.randn(2, *ZOO["lenet5"].shape)),
+    "inception": lambda: (ZOO["inception"].model(), torch.randn(2, *ZOO["inception"].shape)),
+    "scattered": lambda: (scattered(72, 100, 3, 4).eval(), torch.randn(2, 72, 5, 4)),
+}
 
 
 @functools.cache
@@ -42,8 +50,8 @@ def _compiled() -> list[tuple[Any, np.ndarray, Any, str]]:
         case = make_case(seed)
         calls.append((case.module, target, {"inputs": case.inputs}))
         about.append((case.module, case.inputs, f"{precision}, {case.words}"))
-    for name in NETWORKS:
-        model, x = ZOO[name].model(), torch.randn(2, *ZOO[name].shape)
+    for name, make in NETWORKS.items():
+        model, x = make()
         calls.append((model, "cuda:arch=sm_90,precision=fp16", {"inputs": (x,)}))
         about.append((model, (x,), name))
     found = []
@@ -77,6 +85,8 @@ def test_network_agrees_with_float64(number: int) -> None:
         got = executable(x)
         assert relative_error(got, expected) <= TOLERANCE["fp16"], words
         assert np.array_equal(executable(x), got), "a second run differs"
+    ordered = [reason for reason in executable.program.reasons if reason.text.startswith("channels reordered")]
+    assert bool(ordered) == (words == "scattered")
 
 
 def main() -> int:
