@@ -2,6 +2,7 @@
 
 `python -m benchmarks.exact_layers [--count 200] [--seed 0] [--circuits 200]`: every layer runs as the reference
 program, as byte products, as literal shifts and additions, and, simulated by Verilator, as an unrolled circuit.
+`--networks [NAME ...]`: instead, the trained digits networks (all of them), made dyadic, on their held-out images.
 """
 
 from __future__ import annotations
@@ -64,6 +65,22 @@ def in_circuit(program: Program, x: Ints) -> Ints:
     return np.asarray(run.outputs[0])
 
 
+def compare_network(name: str, which: str, images: int | None) -> int:
+    """Prints how many integers of a digits network differ from the reference's; returns that."""
+    from benchmarks.dyadic_digits import FOLDER, data
+    from lhcc.approximation import approximate
+    from lhcc.approximation.quantise import quantise
+
+    calibration, held_out, _ = data()
+    program = quantise(approximate(str(FOLDER / f"{name}.onnx"), set=which, calibrate=calibration), calibration)
+    (x,) = program.quantise(held_out[:images])
+    (want,) = program.run(x)
+    wrong = {arith: int(np.count_nonzero(on_cpu(program, x, arith) != want)) for arith in ("multiply", "shift")}
+    found = ", ".join(f"{count} differ as {arith}" for arith, count in wrong.items())
+    print(f"{name}, {which}: {len(x)} images, {want.size:,} integers: {found}", flush=True)
+    return sum(wrong.values())
+
+
 def differing(seed: int, circuit: bool) -> list[str]:
     """The forms whose integers are not those of the reference."""
     program = layer(seed)
@@ -80,7 +97,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="layers (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="of the first layer")
     parser.add_argument("--circuits", type=int, help="layers that are also simulated as circuits (default: all)")
+    parser.add_argument("--networks", nargs="*", metavar="NAME", help="the digits networks instead of layers")
+    parser.add_argument("--set", default="digits:2:4", help="of the networks' weights (default digits:2:4)")
+    parser.add_argument("--images", type=int, help="of the held-out ones (default: all)")
     args = parser.parse_args(arguments)
+    if args.networks is not None:
+        from benchmarks.dyadic_digits import FOLDER
+
+        names = args.networks or [path.stem for path in sorted(FOLDER.glob("*.onnx"))]
+        return int(sum(compare_network(name, args.set, args.images) for name in names) > 0)
     circuits = args.count if args.circuits is None else args.circuits
     wrong = 0
     for k in range(args.count):
