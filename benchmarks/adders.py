@@ -17,7 +17,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +34,7 @@ GRID = [(method, slack, every) for method in ("mc", "wmc") for slack in (-1, 0, 
 GRID += [(method, -1, every) for method in ("mc-dc", "wmc-dc") for every in (False, True)]
 UNCAPPED = [setting for setting in GRID if setting[1] == -1 and "dc" not in setting[0]]
 """(method0, hard_dc, search_all_decompose_dc): the peers' settings; the slack variants bound their depth."""
+GROUPS = ("lhc", "dyadic", "int")
 SHAPES = ((8, 8), (16, 16), (32, 32), (72, 16), (144, 32))
 
 
@@ -50,7 +51,7 @@ def few_digits(rng: np.random.Generator, shape: tuple[int, int], digits: int, bi
     return total.astype(np.int64)
 
 
-def fixed_matrices(groups: Iterable[str] = ("lhc", "dyadic", "int")) -> Iterator[tuple[str, str, Matrix]]:
+def fixed_matrices(groups: Iterable[str] = GROUPS) -> Iterator[tuple[str, str, Matrix]]:
     """(group, name, matrix of shape (inputs, outputs)), always the same."""
     for group in groups:
         if group == "lhc":
@@ -97,6 +98,12 @@ class Row:
     peer_transposed: Point | None = None
     at_depth: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Depth cap -> (the peers' best at most that deep, ours)."""
+
+    @classmethod
+    def read(cls, record: dict[str, Any]) -> Row:
+        points = {key: Point(**record[key]) if record[key] else None for key in ("peer", "peer_transposed")}
+        depths = {int(depth): tuple(pair) for depth, pair in record["at_depth"].items()}
+        return cls(**{k: v for k, v in record.items() if k != "gain"} | points | {"at_depth": depths})
 
     @property
     def gain(self) -> float:
@@ -182,16 +189,19 @@ def asked(matrix: Matrix) -> dict[str, Any]:
     return {"all": points, "best": _best(points), "turned": turned}
 
 
-def _kept(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the peers reached in an earlier run of this benchmark; they start no clock, so it holds anywhere."""
+def _rows(path: Path) -> dict[tuple[str, str], Row]:
+    """Of an earlier run of this benchmark."""
     report = json.loads(path.read_text())
     differ = {k: v for k, v in _versions().items() if k != "python" and v not in ("absent", report["versions"][k])}
     if differ:
         raise SystemExit(f"{path} was made with other versions than {differ}")
-    names = {"best": "peer", "turned": "peer_transposed"}
-    return {
-        (r["group"], r["name"]): {k: Point(**r[v]) if r[v] else None for k, v in names.items()} for r in report["rows"]
-    }
+    return {(row["group"], row["name"]): Row.read(row) for row in report["rows"]}
+
+
+def _write(path: Path, rows: Sequence[Row], seconds: float) -> None:
+    found = [asdict(row) | {"gain": row.gain} for row in rows]
+    report = {**origin(), "seconds": seconds, "versions": _versions(), "rows": found}
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _line(row: Row) -> str:
@@ -216,26 +226,36 @@ def _versions() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="processor time of a search (default 10)")
-    parser.add_argument("--groups", nargs="+", choices=("lhc", "dyadic", "int"), default=("lhc", "dyadic", "int"))
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=GROUPS)
     parser.add_argument("--only", default="", help="matrices whose name contains this")
     parser.add_argument("--depths", action="store_true", help="also compare at every depth of the peers")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--peers-from", type=Path, help="take the peers' graphs, which never change, from such a file")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here, after each of them")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are there already")
     args = parser.parse_args(arguments)
     rows = []
     if args.depths and (args.peers_from or args.no_peers):
         parser.error("--depths needs every point of the peers, so they have to run")
-    kept = _kept(args.peers_from) if args.peers_from else {}
+    theirs = _rows(args.peers_from) if args.peers_from else {}
+    done = _rows(args.json) if args.resume and args.json and args.json.exists() else {}
     print(
         f"{'group':7} {'matrix':24} {'ours':>6} {'depth':>5} {'FA bits':>8} "
         f"{'peers':>6} {'depth':>5} {'peers^T':>7} {'gain':>8}"
     )
-    for group, name, matrix in fixed_matrices(args.groups):
-        if args.only in name:
-            peers = kept.get((group, name)) or ({} if args.no_peers else asked(matrix))
-            rows.append(measure(group, name, matrix, args.seconds, args.depths, peers))
-            print(_line(rows[-1]), flush=True)
+    for group, name, matrix in fixed_matrices():
+        if (row := done.get((group, name))) is None:
+            if group not in args.groups or args.only not in name:
+                continue
+            if (known := theirs.get((group, name))) is not None:
+                peers = {"best": known.peer, "turned": known.peer_transposed}
+            else:
+                peers = {} if args.no_peers else asked(matrix)
+            row = measure(group, name, matrix, args.seconds, args.depths, peers)
+        rows.append(row)
+        print(_line(row), flush=True)
+        if args.json:
+            _write(args.json, rows, args.seconds)
     for group in dict.fromkeys(row.group for row in rows):
         gains = [row.gain for row in rows if row.group == group and row.gain > 0]
         if gains:
@@ -245,14 +265,6 @@ def main(arguments: list[str] | None = None) -> int:
     compared = [row for row in rows if row.peer]
     if compared:
         print(f"{len(compared)} matrices: more additions than the peers on {sum(row.behind for row in compared)}")
-    if args.json:
-        report = {
-            **origin(),
-            "seconds": args.seconds,
-            "versions": _versions(),
-            "rows": [asdict(row) | {"gain": row.gain} for row in rows],
-        }
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 
