@@ -108,6 +108,16 @@ def test_budgets_out_of_reach_say_the_best(options: dict[str, Any], says: str) -
         approximate(network(), **options)
 
 
+def test_a_drop_out_of_reach_says_the_smallest_within_reach() -> None:
+    model, x = network(), images(6, 80)
+    data = (x, run(model, x)[0].argmax(axis=1))
+    with pytest.raises(BudgetError, match="loses at most 0 points; the best loses [\\d.]+") as caught:
+        approximate(model, sets=["ternary"], calibrate=data, max_drop=0.0)
+    best = float(str(caught.value).split("the best loses ")[1].split()[0])
+    kept = approximate(model, sets=["ternary"], calibrate=data, max_drop=best)
+    assert best > 0 and kept.report.drop == pytest.approx(best, abs=0.01)
+
+
 def test_the_report_says_it_as_text_json_and_plot(tmp_path: Path) -> None:
     answer = approximate(network(), max_error=0.2)
     assert "first" in str(answer.report) and "-> 0" in str(answer.report)

@@ -228,6 +228,12 @@ def test_accumulators_that_grow_too_wide_are_named() -> None:
         quantise(answer, images(4), accumulator_bits=12)
 
 
+def test_accumulators_beyond_32_bits_name_the_layer_and_its_width() -> None:
+    answer = approximate(network(batch_norm=False), set="digits:2:5")
+    with pytest.raises(WidthError, match="'first' needs (3[3-9]|4\\d) bits, and 32 are there"):
+        quantise(answer, images(4), bits=24)
+
+
 def test_operators_without_an_integer_form_are_listed() -> None:
     model = network()
     model.graph.node[-1].output[0] = "logits"

@@ -32,5 +32,7 @@ def test_integers_keep_the_accuracy_without_multiplications(name: str, parameter
 
 
 def test_alexnet_layers_are_rows_of_the_table() -> None:
-    line = use_cases.alexnet("conv1", "half")
-    assert line.startswith("conv1") and f"{64 * 3 * 121 * 55 * 55:,} -> 0" in line
+    line, kernels, seconds = use_cases.alexnet("conv1", "half")
+    assert line.startswith("conv1") and f"{96 * 3 * 121 * 55 * 55:,} -> 0" in line
+    assert kernels == 288 and seconds >= 0
+    assert sum(f * i for name, (f, i, _, _) in use_cases.ALEXNET.items() if name != "fc6") == 233_760

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lhcc.approximation.calibrate import run
 from lhcc.cli import main
 
 
@@ -94,6 +95,19 @@ def test_calibration_of_the_wrong_shape_and_broken_weights(
     assert "layer 'first': the weights hold Inf or NaN" in complaint(
         capsys, "approximate", tmp_path / "nan.onnx", "-o", out
     )
+
+
+def test_a_limit_on_the_drop_holds_or_the_best_drop_is_told(
+    small_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, x = tmp_path / "dyadic.onnx", np.random.default_rng(3).standard_normal((40, 3, 8, 8)).astype("float32")
+    named = run(onnx.load(small_onnx), x)[0].reshape(len(x), -1).argmax(axis=1)
+    np.savez(tmp_path / "data.npz", x=x, y=named)
+    flags = ["-o", out, "--calibrate", tmp_path / "data.npz", "--max-drop"]
+    assert report(capsys, small_onnx, *flags, "20")["drop"] <= 20
+    np.savez(tmp_path / "data.npz", x=x, y=np.where(np.arange(len(x)) % 2, named, -1))
+    says = complaint(capsys, "approximate", small_onnx, *flags, "-60")
+    assert "no choice of sets loses at most -60 points; the best loses " in says
 
 
 def test_arith_shift_gives_the_same_numbers(
