@@ -80,7 +80,8 @@ def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
         even = break_even(curve.densities[:-1], curve.over_dense[:-1])
         if even is not None:
             axis.plot([even], [1], "D", color="black", markersize=6)
-            axis.annotate(f"break-even {even:.2f}", (even, 1), (-6, -16), textcoords="offset points", ha="right")
+        told = f"pays up to {curve.densities[-2]:g}" if even is None else f"break-even {even:.2f}"
+        axis.annotate(told, (even or 1, 1), (-6, -16), textcoords="offset points", ha="right")
         axis.set(xscale="log", yscale="log", xlabel="density (share of weights kept)", title=curve.name)
         for ticks, values in ((axis.xaxis, (0.05, 0.1, 0.2, 0.5, 1)), (axis.yaxis, (0.5, 1, 2, 5, 10, 20))):
             ticks.set_ticks(values)
