@@ -23,7 +23,7 @@ class Choice(ChoiceRecord):
     merged: bool = False  # the taps of a kernel row are one step
     unroll: int = 4  # input channels per turn of the innermost loop
     chains: int = 16  # independent sums that a small register tile is given, to hide the latency of multiply-adds
-    prefetch: int = 0  # weights ahead of their use that are asked for
+    prefetch: int = 0  # weights ahead of their use that are asked for; -1: those of the next outputs
     threads: int = 1  # that share the layer
     effort: int = 3  # LLVM's: 1 compiles in half the time, to code that is about as fast, some faster and some slower
 
@@ -33,6 +33,7 @@ class Choice(ChoiceRecord):
         extra = [f"unroll {self.unroll}"] * (self.unroll != 4) + [f"{self.chains} chains"] * (self.chains != 16)
         extra += ["taps of a row merged"] * self.merged + [f"O{self.effort}"] * (self.effort != 3)
         extra += [f"weights asked for {self.prefetch} ahead"] * (self.prefetch > 0)
+        extra += ["weights of the next outputs asked for"] * (self.prefetch < 0)
         return ", ".join([text, *extra])
 
     @property

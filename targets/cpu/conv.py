@@ -14,6 +14,8 @@ from tvm import tirx as T
 
 from lhcc.ir.tir import EFFORT, flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
 from lhcc.ir.vector import const, epilogue
+from lhcc.targets.cpu.ahead import LINE
+from lhcc.targets.cpu.asking import Asking
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
 
@@ -45,6 +47,7 @@ class ConvKernel:
         self.weights = tensor("weights", [var("weights_size")], element)
         self.bias = tensor("bias", [var("bias_size")], element)
         self.plan = tensor("plan", [var("plan_size")], "int32")
+        self.asking = Asking(spec, self._prefetch)
 
     def build(self) -> Any:
         spec = self.spec
@@ -99,6 +102,8 @@ class ConvKernel:
             T.Bind(place, first + rest - out * size),
         ]
         self.out, tile, image = out, place, integer(0)
+        starts = self.at(integer(3)) + out * integer(spec.taps + 1)
+        split += self.asking.find_share(place - first, self.at(starts), self.at(starts + integer(spec.taps)))
         if spec.batch > 1:
             tile, image = var("tile"), var("image")
             split += [
@@ -152,6 +157,7 @@ class ConvKernel:
         per_entry = [
             T.Bind(position, self.base + self.at(self.at(integer(1)) + entry)),
             T.Bind(weight, entry * integer(spec.depth * spec.block)),
+            *self.asking.ask(entry, weight),
             *self._products(shape, shape.rects[number], sums, position, weight),
         ]
         # runs come in pairs of taps: walk them from this rectangle's first to the next one's
@@ -222,7 +228,7 @@ class ConvKernel:
             value = var(f"w{channel}_{v}", f"{self.element}x{spec.lanes}")
             offset = (channel * spec.vectors + v) * spec.lanes
             code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
-            if spec.prefetch and offset % 16 == 0:
+            if spec.prefetch and not spec.asked and offset % LINE == 0:
                 code.append(T.Evaluate(self._prefetch(base_w + (offset + spec.prefetch))))
             loaded.append(value)
         row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel

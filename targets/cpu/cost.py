@@ -32,13 +32,14 @@ class Rates:
     weights: float  # and so are weights of so many first-level caches
     near: float  # per byte swept that the second-level cache holds ...
     far: float  # ... or does not
+    stream: float  # per byte of weights that the second-level cache does not keep, when they are first met
     scatter: float  # per byte of large results that are written, and residuals read, in all blocks at once
 
 
 # Where many registers make large tiles (measured with AVX-512), little is left to fetch; where tiles are small (Zen 3,
 # 23 layers in 250 ways), loops are left more often but branches are foreseen, and what is read is fetched ahead.
-LARGE = Rates(0.15, 3.0, 1.5, 40.0, 30.0, 0.002, (0.002, 0.002), (3 / 4, 0.0), 3 / 4, 1 / 64, 1 / 16, 0.0)
-SMALL = Rates(0.40, 3.0, 2.0, 12.0, 25.0, 0.002, (0.012, 0.05), (0.0, 3 / 8), 1 / 4, 1 / 100, 1 / 60, 0.06)
+LARGE = Rates(0.15, 3.0, 1.5, 40.0, 30.0, 0.002, (0.002, 0.002), (3 / 4, 0.0), 3 / 4, 1 / 64, 1 / 16, 0.0, 0.0)
+SMALL = Rates(0.40, 3.0, 2.0, 12.0, 25.0, 0.002, (0.012, 0.05), (0.0, 3 / 8), 1 / 4, 1 / 100, 1 / 60, 1 / 20, 0.06)
 
 
 def rates(machine: Machine) -> Rates:
@@ -96,7 +97,10 @@ def outputs_outer(work: Floats, divided: Divisions, form: Form, machine: Machine
     share = min(1.0, sum(form.counts) / max(1, form.blocks * inputs)) if rate is SMALL else 1.0
     free = max(rate.image[0] * machine.l1, rate.image[1] * machine.l2)
     swept = form.blocks * share * _sweep(image, free, rate, machine)
-    return np.asarray(work * (1 + rate.row[0] * divided.heights) + swept)
+    weights = form.weight_bytes(machine.lanes)
+    # the first tile that meets weights waits for them
+    awaited = np.maximum(0.0, rate.stream * weights - work / divided.tiles) * (weights > machine.l2 / 4)
+    return np.asarray(work * (1 + rate.row[0] * divided.heights) + swept + awaited)
 
 
 def tiles_outer(work: Floats, divided: Divisions, form: Form, machine: Machine, result: int) -> Floats:

@@ -13,12 +13,13 @@ from lhcc.encodings import tiles
 from lhcc.encodings.tiles import ungroup
 from lhcc.integer import Conv, Dense, Instruction, MaxPool, Program, SumPool, TensorType
 from lhcc.targets.base import Options
+from lhcc.targets.cpu.ahead import ahead
 from lhcc.targets.cpu.geometry import Line, conv_lines
 from lhcc.targets.cpu.int_choice import SumChoice, forms_of, ranked
 from lhcc.targets.cpu.int_storage import BLOCK, PER_WORD, SMALL_BLOCK, Map
 from lhcc.targets.cpu.int_sums import NARROWEST, Sums, holds, prove, words_of
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.plan import Plan, ahead, plan_conv
+from lhcc.targets.cpu.plan import Plan, plan_conv
 from lhcc.targets.cpu.tiling import Axes, cover
 
 Summing = Conv | Dense | MaxPool | SumPool

@@ -15,15 +15,14 @@ from lhcc.encodings.tiles import Tiles
 from lhcc.ir.layer import ConvLayer, Packed
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import cost
+from lhcc.targets.cpu.ahead import NEXT_BLOCK, PREFETCH, asking
 from lhcc.targets.cpu.choice import CHAINS, EFFORTS, TOGETHER, UNROLLS, Choice
 from lhcc.targets.cpu.cost import Form
 from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.plan import (
-    PREFETCH,
     Plan,
     View,
-    ahead,
     blocked_view,
     merge_columns,
     plan_conv,
@@ -159,7 +158,7 @@ class Problem:
             and choice.chains in CHAINS
             and choice.effort in EFFORTS
             and choice.together in (0, *TOGETHER)
-            and choice.prefetch in (0, PREFETCH)
+            and choice.prefetch in (0, PREFETCH, NEXT_BLOCK)
             and choice.threads in (1, self.options.threads)
         )
 
@@ -213,7 +212,7 @@ class Problem:
                 size = int(divided.heights[number]), int(divided.widths[number])
                 choice = Choice(
                     form.dense, form.vectors, form.depth, *size, int(outer), form.merged,
-                    prefetch=ahead(form.weight_bytes(lanes), lanes), threads=threads,
+                    prefetch=asking(form.weight_bytes(lanes), lanes), threads=threads,
                 )  # fmt: skip
                 found.append(Candidate(choice, float(total[number])))
         return sorted(found, key=lambda candidate: candidate.cycles)

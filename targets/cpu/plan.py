@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.encodings.tiles import Tiles
+from lhcc.targets.cpu.ahead import lines_asked
 from lhcc.targets.cpu.geometry import Rect, Tile, area, splits
 from lhcc.targets.cpu.taps import Rects, best_order, runs, sort_tiles
 
 TILE_FIELDS = 4  # input position, output position, shape, first run of its class
-STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches
-PREFETCH = 2048  # weights ahead: what waits for main memory, VGG16 with half of its weights, gains 7 % over 256
 # output blocks, position of the entries, elements between output blocks, position of the starts, register tiles that
 # go through all output blocks together, register tiles of all images
 HEADER = 6
@@ -89,6 +88,7 @@ class ConvSpec:
     merged: int = 1  # kernel columns that one step runs through, `merged_step` input elements apart
     merged_step: int = 0
     prefetch: int = 0  # how many weights ahead are asked for, one cache line per line consumed
+    asked: int = 0  # cache lines asked for with each weight tile; without `prefetch` of the next output block's weights
     effort: int = 3  # of LLVM
 
     def to_json(self) -> str:
@@ -117,12 +117,6 @@ class Plan:
     table: NDArray[np.int32]
     weights: NDArray[np.float32]
     macs: int  # multiply-adds that the kernel executes on real input, padding of blocks included
-
-
-def ahead(weight_bytes: int, lanes: int) -> int:
-    """How many weights ahead are asked for, where that is thought to help: with narrower vectors the caches' own
-    prefetching keeps up, and asking takes the slots of loads (3 to 15 % slower on Zen 3)."""
-    return PREFETCH if lanes == 16 and weight_bytes > STREAMED else 0
 
 
 def merge_columns(weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -221,6 +215,7 @@ def plan_conv(
     group = min(group or len(places), len(places))
     turns = [places[start : start + group].T.reshape(-1) for start in range(0, len(places), group)]
     bounds = _balance(np.concatenate(turns), threads)
+    asked, prefetch = lines_asked(prefetch, encoded.depth * block, group)
 
     tiles_at = HEADER
     runs_at = tiles_at + len(table) * TILE_FIELDS
@@ -262,6 +257,7 @@ def plan_conv(
         merged=len(columns) if merged else 1,
         merged_step=((columns[1] or 0) - (columns[0] or 0)) * source.pixel if merged and len(columns) > 1 else 0,
         prefetch=prefetch,
+        asked=asked,
         effort=effort,
     )
     return Plan(spec, flat, np.ascontiguousarray(values).reshape(-1), macs)

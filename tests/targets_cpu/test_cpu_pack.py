@@ -13,12 +13,13 @@ from lhcc.ir.layer import ConvLayer
 from lhcc.ir.reference_ops import convolve, from_blocked, max_pool, to_blocked
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import machine as machines
+from lhcc.targets.cpu.ahead import LINE, NEXT_BLOCK, PREFETCH, lines_asked, share_starts
 from lhcc.targets.cpu.choice import TOGETHER, Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.geometry import conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, pack, preferred
-from lhcc.targets.cpu.plan import PREFETCH, ConvSpec
+from lhcc.targets.cpu.plan import ConvSpec
 from lhcc.targets.cpu.taps import best_order
 from lhcc.targets.cpu.tiling import Axes, cover, divisions
 from lhcc.targets.cpu.variants import ranked
@@ -96,9 +97,22 @@ def test_the_order_of_the_loops_is_data_and_prefetching_changes_no_result() -> N
     choice = replace(preferred(problem)[0].choice, height=1, width=3)
     orders = [replace(choice, together=together) for together in (0, *TOGETHER)]
     assert len({problem.pack(order, ()).spec for order in orders}) == 1
-    expected, *others = (run_choice(layer, machine, c, x) for c in [*orders, replace(choice, prefetch=PREFETCH)])
+    asking = [replace(choice, prefetch=PREFETCH), *(replace(order, prefetch=NEXT_BLOCK) for order in orders)]
+    expected, *others = (run_choice(layer, machine, c, x) for c in [*orders, *asking])
     for result in others:
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(("tile", "sharing"), [(256, 4), (256, 6), (256, 16), (32, 1), (64, 3)])
+def test_tiles_that_share_weights_ask_for_all_of_the_next_block(tile: int, sharing: int) -> None:
+    begin, end, following, lines = 10, 17, 24, tile // LINE
+    asked, _ = lines_asked(NEXT_BLOCK, tile, sharing)
+    starts = [share_starts(number, begin, end, lines, asked) for number in range(sharing)]
+    found = [start + entry * asked + i for start in starts for entry in range(begin, end) for i in range(asked)]
+    assert set(found) >= set(range(end * lines, following * lines))
+    assert len(found) == len(set(found))
+    if lines % sharing == 0:
+        assert len(found) == (following - end) * lines
 
 
 def test_a_pooling_choice_computes_the_maximum() -> None:

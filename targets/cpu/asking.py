@@ -1,0 +1,43 @@
+"""Asks for weights together with each weight tile, see `ahead`: the code that a convolution kernel has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx as T
+
+from lhcc.ir.tir import integer, sequence, var
+from lhcc.targets.cpu.ahead import LINE, share_starts
+from lhcc.targets.cpu.plan import ConvSpec
+
+Expr = Any
+Stmt = Any
+
+
+class Asking:
+    """`prefetch` makes the instruction that asks for the line of a weight."""
+
+    def __init__(self, spec: ConvSpec, prefetch: Callable[[Expr], Expr]) -> None:
+        self.spec, self.prefetch = spec, prefetch
+        self.share, self.any_left = var("share"), var("any_left", "bool")
+
+    def find_share(self, number: Expr, begin: Expr, end: Expr) -> list[Stmt]:
+        """Where the part begins that the `number`-th register tile asks for, while it goes through the weight tiles
+        from `begin` to `end`."""
+        spec = self.spec
+        if not spec.asked or spec.prefetch:
+            return []
+        lines = spec.depth * spec.block // LINE
+        start = share_starts(number, begin, end, lines, spec.asked)
+        shares = -(-lines // spec.asked)
+        return [T.Bind(self.share, start * integer(LINE)), T.Bind(self.any_left, number < integer(shares))]
+
+    def ask(self, entry: Expr, weight: Expr) -> list[Stmt]:
+        """The lines asked for before the products of the weight tile `entry`, whose weights are at `weight`."""
+        spec = self.spec
+        if not spec.asked:
+            return []
+        base = weight + integer(spec.prefetch) if spec.prefetch else self.share + entry * integer(spec.asked * LINE)
+        lines = sequence([T.Evaluate(self.prefetch(base + integer(line * LINE))) for line in range(spec.asked)])
+        return [lines if spec.prefetch else T.IfThenElse(self.any_left, lines, None)]
