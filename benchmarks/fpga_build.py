@@ -57,7 +57,7 @@ def digits() -> dict[str, object]:
     x = np.load(DIGITS / "held_out.npz")["pixels"].astype(np.float32)[:, None] / np.float32(16)
     start = time.perf_counter()
     model = approximate(str(DIGITS / "vgg_lhc_rigid.onnx"), set="digits:2:5")
-    exe = compile_program(quantise(model, calibrate=x[::4]), FpgaOptions(max_luts=1_000_000))
+    exe = compile_program(quantise(model, calibrate=x[::4]), FpgaOptions(device="xc7a200t"))
     exe.simulate(*exe.program.quantise(x[:1]))
     return {"case": "digits", "build_s": time.perf_counter() - start, "asked_s": 30.0}
 

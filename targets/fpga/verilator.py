@@ -26,6 +26,7 @@ from lhcc.targets.fpga.verilog_top import TOP, port
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
+_LEVELS = ("-O0", "-O1")
 _STATEMENTS = 400
 """statements per C++ function: the compiler's time grows faster than a function does"""
 _QUICK = 1_500_000
@@ -97,26 +98,29 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What every design needs of Verilator: its object files, and its header, precompiled where the compiler can."""
+    """What every design needs of Verilator: its object files, and its header, precompiled for each level."""
 
     objects: tuple[Path, ...]
-    header: Path
+    headers: Mapping[str, Path]
 
 
 def _runtime(tool: Tool, compiler: str) -> Runtime:
     folder = cache_folder() / f"verilator-{tool.key}-{Path(compiler).name}-{_version(compiler)}"
     folder.mkdir(parents=True, exist_ok=True)
-    header = folder / "runtime.h"
-    if not header.exists():
-        _whole(header, lambda part: part.write_text('#include "verilated.h"\n'))
-    command = [compiler, "-O1", *_flags(tool)]
-    jobs = [([*command, "-x", "c++-header", header], header.with_name(f"runtime.h.{_precompiled(compiler)}"))]
+    command = [compiler, *_flags(tool)]
+    headers = {level: folder / f"runtime{level}.h" for level in _LEVELS}
+    jobs = list[tuple[list[object], Path]]()
+    for level, header in headers.items():
+        if not header.exists():
+            _whole(header, lambda part: part.write_text('#include "verilated.h"\n'))
+        compiled = header.with_name(f"{header.name}.{_precompiled(compiler)}")
+        jobs.append(([*command, level, "-x", "c++-header", header], compiled))
     objects = tuple(folder / (name.removesuffix(".cpp") + ".o") for name in _RUNTIME)
-    jobs += [([*command, "-c", tool.root / "include" / n], o) for n, o in zip(_RUNTIME, objects, strict=True)]
+    jobs += [([*command, "-O1", "-c", tool.root / "include" / n], o) for n, o in zip(_RUNTIME, objects, strict=True)]
     missing = [(made, target) for made, target in jobs if not target.exists()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: _whole(job[1], lambda part: _run([*job[0], "-o", part])), missing))
-    return Runtime(objects, header)
+    return Runtime(objects, headers)
 
 
 def _whole(target: Path, make: Callable[[Path], object]) -> None:
@@ -239,11 +243,15 @@ def build(
     always = [s for s in sources if not s.stem.endswith("__Slow")]
     optimise = optimise or sum(s.stat().st_size for s in always) <= _QUICK
     once = [s for s in sources if s not in always]
-    units = _units(model, always, once, inputs, outputs, optimise, vcd)
+    units = _units(model, always, once, inputs, outputs, vcd)
     runtime = _runtime(tool, compiler)
-    command = [compiler, "-O1", *_flags(tool), f"-I{model}", "-include", runtime.header]
+
+    def compile_unit(unit: Path, level: str) -> None:
+        header = ["-include", runtime.headers[level]]
+        _run([compiler, level, *_flags(tool), f"-I{model}", *header, "-c", unit, "-o", unit.with_suffix(".o")])
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda unit: _run([*command, "-c", unit, "-o", unit.with_suffix(".o")]), units))
+        list(pool.map(compile_unit, units, (_LEVELS[optimise], _LEVELS[False])))
     key = hashlib.sha256(repr((sorted(files.items()), optimise)).encode()).hexdigest()[:12]
     library = folder / f"simulation-{key}.so"
     _run([compiler, "-shared", *(u.with_suffix(".o") for u in units), *runtime.objects, "-pthread", "-o", library])
@@ -256,15 +264,12 @@ def _units(
     once: Sequence[Path],
     inputs: Sequence[PortShape],
     outputs: Sequence[PortShape],
-    optimise: bool,
     vcd: bool,
 ) -> tuple[Path, Path]:
     """What runs every cycle, with the harness, and what runs once."""
-    plain = '#pragma GCC optimize("O0")' if "clang" not in _compiler() else "#pragma clang optimize off"
     head = ['#include "verilated.h"', *(['#include "verilated_vcd_c.h"', "#define LHCC_VCD"] if vcd else [])]
     lines = [
         *head,
-        *([] if optimise else [plain]),
         *(f'#include "{s.name}"' for s in always),
         '#include "Vlhcc.h"',
         "#define TOP Vlhcc",
@@ -277,5 +282,5 @@ def _units(
     ]
     units = model / "every_cycle.cxx", model / "once.cxx"
     units[0].write_text("\n".join(lines))
-    units[1].write_text("\n".join([*head, plain, *(f'#include "{s.name}"' for s in once), ""]))
+    units[1].write_text("\n".join([*head, *(f'#include "{s.name}"' for s in once), ""]))
     return units
