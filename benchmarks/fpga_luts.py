@@ -27,10 +27,9 @@ from lhcc.targets.fpga.arithmetic import graph_terms
 from lhcc.targets.fpga.cost import area, logic_luts
 from lhcc.targets.fpga.netlist import Netlist
 from lhcc.targets.fpga.stages import FifoStage
+from lhcc.targets.fpga.synthesis import stage_cells
 from lhcc.targets.fpga.timing import schedule
 from lhcc.targets.fpga.verilog_logic import LogicWriter
-from lhcc.targets.fpga.verilog_stages import write_stage
-from lhcc.targets.fpga.verilog_text import identifier
 from lhcc.targets.fpga.yosys import Cells, synthesise
 
 KEPT = Path(__file__).with_name("adders_lhc.json")
@@ -87,7 +86,7 @@ def compare_layers() -> list[dict[str, Any]]:
         for stage in compile_program(program, FpgaOptions(reuse=1, form=form, max_luts=1_000_000)).pipeline.stages:
             if isinstance(stage, FifoStage):
                 continue
-            cells = synthesise({"stage.v": write_stage(stage)}, identifier(stage.name))
+            cells = stage_cells(stage)
             adders, model = getattr(stage, "adders", 0), area(stage).luts
             error = model / max(1, cells.luts) - 1
             rows.append({"layer": name, "stage": stage.name, "adders": adders, "model": model, "yosys": cells.luts,

@@ -270,7 +270,8 @@ def _profile(options: argparse.Namespace) -> Any:
 
     executable = executable_of(options)
     if is_simulated(options):
-        return executable.profile(*(arrays.load_in_order(options.input) if options.input else ()))
+        given = arrays.load_in_order(options.input) if options.input else ()
+        return executable.profile(*given, synthesis=options.synthesis)
     inputs = arrays.load(options.input, executable.inputs) if options.input else ()
     if options.emulate:
         return executable.emulate(*inputs)

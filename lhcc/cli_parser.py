@@ -49,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--repeats", type=_positive, metavar="N", help="how often to run (as often as fits into a second)")
     p.add_argument("--against", metavar="OTHER", help="another artifact or model, or onnxruntime, to compare with")
     _rpc(p)
+    p.add_argument("--synthesis", action=argparse.BooleanOptionalAction, default=None,
+                   help="of a circuit: let Yosys count LUTs and memories (where it is installed)")  # fmt: skip
     p.add_argument("--csv", metavar="FILE", help="also write the table as CSV")
     p.add_argument("--html", metavar="FILE", help="also write a report for a browser, in one file")
     p.add_argument("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")

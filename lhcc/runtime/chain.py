@@ -92,14 +92,17 @@ class Chain:
             values |= part.run(values)
         return values
 
-    def profile(self, *inputs: Any) -> ChainProfile:
-        """The profile of every part on what it gets for these inputs; without any, on inputs of its own."""
+    def profile(self, *inputs: Any, **options: Any) -> ChainProfile:
+        """The profile of every part on what it gets for these inputs; without any, on inputs of its own.
+
+        `options` are the circuit's."""
         values, found = self._named(inputs) if inputs else {}, {}
         for part in self.parts:
             arrays = [values[name] for name in part.reads] if values else []
             if part.batch:
                 arrays = [a[: part.batch] for a in arrays]
-            found[part.name] = part.executable.profile(*arrays)
+            chosen = options if part.executable is self.circuit else {}
+            found[part.name] = part.executable.profile(*arrays, **chosen)
             values |= part.run(values) if values else {}
         return ChainProfile(found)
 

@@ -11,6 +11,7 @@ from lhcc.integer.core import width
 from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.folded_code import Demands
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
+from lhcc.targets.fpga.folded_units import QUARTERS, ROW, places, row_bits
 from lhcc.targets.fpga.netlist import Netlist, Node
 from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, SlidingStage, TransposedStage
 from lhcc.targets.fpga.timing import Schedule
@@ -26,10 +27,6 @@ DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
 
 _DEPTHS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16_384}
 """bits of a word: words of a block memory of 18 kbit"""
-
-_CHOICE = (0, 3, 5, 12, 25)
-"""fifths of a LUT per bit for the choice of a digit's shift, by its bits; fitted to 8-bit units of two digits, shifts
-up to 6: 3,451 LUTs by Yosys for 32 of them"""
 
 _CONTROL = 24
 """LUTs of the counters and handshakes of a stage that looks at more than the pixel at hand"""
@@ -113,7 +110,7 @@ def area(stage: AnyStage) -> Area:
         words = [(4 * len(lines[0]), len(lines)) for lines in (c.jobs, c.passes, c.weights, c.biases)]
         words += [(INPUTS * c.activation_bits, n) for n in (c.words, c.banks * c.input_words)]
         memories = [memory(bits, depth) for bits, depth in [*words, (OUTPUTS * c.accumulator_bits, c.pixels)]]
-        return sum(memories, _array_logic(c.activation_bits, c.digits, c.largest_shift, c.accumulator_bits))
+        return sum(memories, _array_logic(c.activation_bits, c.weight_bits, c.accumulator_bits))
     registers = stage.schedule.register_bits(stage.logic) + stage.steps
     luts, lines = logic_luts(stage.logic) + _shifted(stage.logic, stage.schedule), Area()
     if isinstance(stage, TransposedStage):
@@ -138,16 +135,25 @@ def area(stage: AnyStage) -> Area:
 
 def array_area(d: Demands) -> Area:
     """Of an array that has not been laid out yet."""
-    weights = memory(INPUTS * OUTPUTS * d.digits * (max(1, d.largest_shift.bit_length()) + 2), d.pairs)
+    weights = memory(INPUTS * OUTPUTS * d.weight_bits, d.pairs)
     maps = memory(INPUTS * d.activation_bits, d.words) + memory(OUTPUTS * d.accumulator_bits, d.pixels)
-    return _array_logic(d.activation_bits, d.digits, d.largest_shift, d.accumulator_bits) + weights + maps
+    return _array_logic(d.activation_bits, d.weight_bits, d.accumulator_bits) + weights + maps
 
 
-def _array_logic(activation_bits: int, digits: int, largest_shift: int, accumulator_bits: int) -> Area:
-    wide = activation_bits + largest_shift
-    choice = _CHOICE[min(largest_shift.bit_length(), len(_CHOICE) - 1)]
-    units = INPUTS * OUTPUTS * digits * (choice * wide // 5 + wide + 6)
-    return Area(units + OUTPUTS * (11 * accumulator_bits + 24) + 600, OUTPUTS * 8 * accumulator_bits)
+def units_luts(activation_bits: int, weight_bits: int, accumulator_bits: int) -> int:
+    """Of one output: a LUT per bit of every addition, where the sum so far grows with every input, and one an input
+    and place for what its three bits of the weight say."""
+    part = row_bits(activation_bits, accumulator_bits)
+    rows = sum(min(activation_bits + 2 + (k - 1).bit_length(), part) for k in range(1, ROW + 1))
+    count = places(weight_bits)
+    return count * (QUARTERS * rows + INPUTS + 3 * part + 4) + (count - 1) * (part + 4)
+
+
+def _array_logic(activation_bits: int, weight_bits: int, accumulator_bits: int) -> Area:
+    units = units_luts(activation_bits, weight_bits, accumulator_bits)
+    kept = places(weight_bits) * (5 * row_bits(activation_bits, accumulator_bits) + 2) + accumulator_bits
+    luts = OUTPUTS * (units + 8 * accumulator_bits + 24) + 600
+    return Area(luts, OUTPUTS * (kept + 4 * accumulator_bits) + 200)
 
 
 def unrolled_estimate(program: Program) -> int:

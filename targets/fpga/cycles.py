@@ -230,11 +230,15 @@ class Timing:
     """per stage, cycles in which it offered a pixel and nobody took it"""
     high_water: dict[str, int] = field(default_factory=dict)
     """per FIFO, the most pixels that it ever held"""
+    busiest: int = 0
+    """cycles that an image occupies the array with the most to do, which a few images need not show"""
 
     @property
     def interval(self) -> int:
-        """cycles between the last two images"""
-        return self.finished[-1] - self.finished[-2] if len(self.finished) > 1 else self.cycles
+        """cycles between images: on average, for the last ones stand closer where nothing follows them"""
+        if len(self.finished) == 1:
+            return self.cycles
+        return max(self.busiest, -(-(self.finished[-1] - self.finished[0]) // (len(self.finished) - 1)))
 
 
 def _unit(stage: AnyStage, links: dict[str, int], endless: bool) -> _Unit:
@@ -318,4 +322,5 @@ def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
         dict(zip(names, (u.sent for u in units), strict=True)),
         dict(zip(names, stalled, strict=True)),
         {n: u.highest for n, u in zip(names, units, strict=True) if isinstance(u, _Fifo)},
+        max((s.folding.period for s in pipeline.stages if isinstance(s, ArrayStage)), default=0),
     )

@@ -146,14 +146,14 @@ def _refusal(tried: Sequence[Placed], limits: Limits, options: FpgaOptions) -> T
     elif not small:
         best = min(tried, key=lambda p: p.area.luts)
         wanted = f"there are {limits.luts} LUTs ({_source('max_luts', options.max_luts, options)})"
-        layer, hint = most_luts(best.pipeline), "fewer digits per weight or bits per activation make circuits smaller"
+        layer, hint = most_luts(best.pipeline), "narrower weights and activations make circuits smaller"
         if options.reuse == 1:
             hint = "reuse=auto folds what does not fit"
     else:
         best = min(small, key=lambda p: p.area.block_memories)
         limit = _source("max_bram", options.max_bram, options)
         wanted = f"there are {limits.block_memories} block memories ({limit})"
-        layer, hint = most_memory(best.pipeline), "a lower density, or fewer digits per weight, needs less memory"
+        layer, hint = most_memory(best.pipeline), "a lower density, or narrower weights, needs less memory"
     pace = options.clock * 1e6 / best.interval
     message = (
         f"{wanted}, and the best design takes {best.area.luts} LUTs, {best.area.block_memories} block memories "

@@ -22,6 +22,7 @@ from lhcc.targets.fpga.packing import pack, unpack
 from lhcc.targets.fpga.report import FpgaProfile, rows
 from lhcc.targets.fpga.schematic import blocks, svg
 from lhcc.targets.fpga.stages import Pipeline
+from lhcc.targets.fpga.synthesis import available, synthesised
 from lhcc.targets.fpga.testbench import write_testbench
 from lhcc.targets.fpga.verilator import LONG, PortShape, Simulation, build
 from lhcc.targets.fpga.verilog_top import write_files
@@ -111,8 +112,10 @@ class FpgaExecutable:
     def area(self) -> Area:
         return sum((area(s) for s in self.pipeline.stages), Area())
 
-    def profile(self, x: Any = None) -> FpgaProfile:
-        """Cycles per layer; with inputs the circuit is simulated too, and both counts are shown."""
+    def profile(self, x: Any = None, synthesis: bool | None = None) -> FpgaProfile:
+        """Cycles per layer; with inputs the circuit is simulated too, and both counts are shown.
+
+        `synthesis`: whether Yosys counts LUTs, flip-flops and memories; by default where it is installed."""
         images = 2 if x is None else max(2, len(np.asarray(x)))
         timing = self.predict(images)
         simulated = None
@@ -120,10 +123,11 @@ class FpgaExecutable:
             batch = np.asarray(x)
             batch = np.concatenate([batch] * 2) if len(batch) == 1 else batch
             simulated = self.simulate(*self.program.quantise(batch))
+        counted = synthesised(self.pipeline) if (available() if synthesis is None else synthesis) else {}
         return FpgaProfile(
-            rows(self.program, self.pipeline, timing), timing.finished[0] + 1, timing.interval,
+            rows(self.program, self.pipeline, timing, counted), timing.finished[0] + 1, timing.interval,
             None if simulated is None else simulated.cycles, timing.cycles, self.options.clock, self.area,
-            timing.high_water, blocks(self.pipeline),
+            sum(counted.values(), Area()) if counted else None, timing.high_water, blocks(self.pipeline),
         )  # fmt: skip
 
     def export(self, folder: str | Path, x: Any = None) -> Path:

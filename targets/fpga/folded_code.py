@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 
 from lhcc.integer.core import width
-from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.folded_jobs import GAP, INPUTS, OUTPUTS, Folding, Job, allocate
 
 
@@ -39,9 +38,7 @@ class Code:
     banks: int
     """images that it can hold at its input"""
     pixels: int
-    digits: int
-    shift_bits: int
-    largest_shift: int
+    weight_bits: int
     job_fields: tuple[Field, ...]
     pass_fields: tuple[Field, ...]
     jobs: list[str]
@@ -59,8 +56,7 @@ class Demands:
     """What layers ask of an array, for an estimate of its size: all sizes are the largest, `pairs` add up."""
 
     activation_bits: int
-    digits: int
-    largest_shift: int
+    weight_bits: int
     accumulator_bits: int
     pairs: int
     words: int
@@ -78,8 +74,8 @@ def demands(folding: Folding) -> Demands:
     first = types[folding.input]
     maps = [_blocks(first.channels) * _pixels(first.shape), *maps]
     return Demands(
-        max(types[n].bits for n in (folding.input, *(j.output for j in jobs[:-1]))), folding.digits,
-        folding.largest_shift, max(_accumulator(folding, j) for j in jobs), sum(len(j.pairs) for j in jobs),
+        max(types[n].bits for n in (folding.input, *(j.output for j in jobs[:-1]))), folding.weight_bits,
+        max(_accumulator(folding, j) for j in jobs), sum(len(j.pairs) for j in jobs),
         max(a + b for a, b in pairwise(maps)), max(j.pixels for j in jobs),
     )  # fmt: skip
 
@@ -118,7 +114,6 @@ def encode(folding: Folding, input_lanes: bool = False) -> Code:
     pixels = max(j.pixels for j in folding.jobs)
     result_signed = signed or types[last.output].signed
     result = max(activation + (result_signed and not signed), types[last.output].bits)
-    shift_bits = max(1, folding.largest_shift.bit_length())
     reach = max(max(*_image(folding, j), *(max(abs(s.dy), abs(s.dx)) for s in j.sources)) for j in folding.jobs)
     extent = max(8, 2 + reach.bit_length())
     small = max(1, max(max(j.rows, j.columns, *_image(folding, j)) for j in folding.jobs).bit_length())
@@ -159,11 +154,11 @@ def encode(folding: Folding, input_lanes: bool = False) -> Code:
                 "target": base.get(job.output, 0) + pair.output_block // 2,
                 "upper": pair.output_block % 2, "from_input": pair.source.tensor == folding.input,
             }))  # fmt: skip
-            weights.append(_weights(pair.weights, folding.digits, shift_bits))
+            weights.append(_weights(pair.weights, folding.weight_bits))
     return Code(
         activation, signed, result_signed, accumulator, result, address, words, input_words,
-        input_blocks, input_lanes, _banks(folding, input_words, input_lanes), pixels, folding.digits,
-        shift_bits, folding.largest_shift, job_fields, pass_fields, jobs, passes, weights, biases,
+        input_blocks, input_lanes, _banks(folding, input_words, input_lanes), pixels, folding.weight_bits,
+        job_fields, pass_fields, jobs, passes, weights, biases,
     )  # fmt: skip
 
 
@@ -214,16 +209,8 @@ def _job_values(folding: Folding, job: Job, last: bool, accumulator: int) -> dic
     }  # fmt: skip
 
 
-def _weights(block: np.ndarray, digits: int, shift_bits: int) -> str:
-    """Per weight `digits` digits of (used, negative, shift), lowest first; output-major."""
-    size = digits * (shift_bits + 2)
-    values, index = np.unique(block.T, return_inverse=True)
-    codes = []
-    for value in values.tolist():
-        code = 0
-        for d, (shift, sign) in enumerate(signed_digits(value)):
-            code |= (1 | (sign < 0) << 1 | shift << 2) << d * (shift_bits + 2)
-        codes.append([code >> k & 1 for k in range(size)])
-    bits = np.array(codes, dtype=np.uint8)[index.ravel()].ravel()
-    word = int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
-    return f"{word:0{-(-OUTPUTS * INPUTS * size // 4)}x}"
+def _weights(block: np.ndarray, bits: int) -> str:
+    """In two's complement, output-major, the first lowest."""
+    planes = (block.T.reshape(-1, 1) >> np.arange(bits) & 1).astype(np.uint8)
+    word = int.from_bytes(np.packbits(planes.ravel(), bitorder="little").tobytes(), "little")
+    return f"{word:0{-(-block.size * bits // 4)}x}"

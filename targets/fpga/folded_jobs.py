@@ -24,8 +24,8 @@ from lhcc.integer import (
     SumPool,
     TensorType,
 )
-from lhcc.integer.core import Ints, Pair
-from lhcc.targets.fpga.arithmetic import meet, requantised, signed_digits
+from lhcc.integer.core import Ints, Pair, width
+from lhcc.targets.fpga.arithmetic import meet, requantised
 
 INPUTS, OUTPUTS = 32, 16
 """the array takes 32 channels and makes 16: one block of kernels that share a shape"""
@@ -126,18 +126,10 @@ class Folding:
         return sum(j.cycles + GAP for j in self.jobs)
 
     @cached_property
-    def digits(self) -> int:
-        return max((len(signed_digits(w)) for w in self._weights()), default=1) or 1
-
-    @cached_property
-    def largest_shift(self) -> int:
-        return max((s for w in self._weights() for s, _ in signed_digits(w)), default=0)
-
-    def _weights(self) -> list[int]:
-        if not any(j.pairs for j in self.jobs):
-            return []
-        values = np.concatenate([np.unique(p.weights) for j in self.jobs for p in j.pairs])
-        return [int(v) for v in np.unique(values)]
+    def weight_bits(self) -> int:
+        """in two's complement, of the widest weight"""
+        weights = [p.weights for j in self.jobs for p in j.pairs]
+        return width(min(-1, *(int(w.min()) for w in weights)), max(0, *(int(w.max()) for w in weights)))
 
 
 def fold(program: Program) -> Folding:

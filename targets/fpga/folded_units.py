@@ -1,68 +1,81 @@
-"""Verilog of the folded array's arithmetic: 32 shift-add units and the sum of their products, one module an output."""
+"""Verilog of the folded array's arithmetic: 32 inputs times their weights, by shifts and additions.
+
+Every two bits of a weight, with the bit below them, say which of 0, +-x and +-2x its input adds at their place (Booth's
+recoding), whatever the weight. So nothing is shifted by a variable amount, and a bit of such an addition depends on six
+others: two of the input, three of the weight, one of the sum so far: a LUT with its carry, and no LUT before it.
+"""
 
 from __future__ import annotations
 
+from lhcc.integer.core import width
 from lhcc.targets.fpga.folded_code import Code
 from lhcc.targets.fpga.folded_jobs import INPUTS
 
-_QUARTERS = 4
+QUARTERS = 4
+ROW = INPUTS // QUARTERS
+"""inputs that are added one after the other in one cycle"""
 
 
-def unit_bits(c: Code) -> int:
-    """of a weight: per digit whether it is used, whether it is subtracted, and its shift"""
-    return c.digits * (c.shift_bits + 2)
+def places(weight_bits: int) -> int:
+    return -(-weight_bits // 2)
+
+
+def row_bits(activation_bits: int, accumulator_bits: int) -> int:
+    """of a row's sum: up to twice each input, either sign"""
+    largest = ROW * 2 * ((1 << activation_bits) - 1)
+    return min(width(-largest, largest), accumulator_bits)
 
 
 def write_units(name: str, c: Code) -> str:
-    """Three cycles from operands and weights to the total: eight units in a row, then two levels of additions."""
-    digit, unit = c.shift_bits + 2, unit_bits(c)
-    widen = "" if c.activations_signed else "1'b0, "
-    product = c.activation_bits + (not c.activations_signed) + c.largest_shift + (c.digits - 1).bit_length() + 1
-    part = min(c.accumulator_bits, product + 3)
-    product = min(product, part)
-    sign = f"{{{part - product}{{product[{product - 1}]}}}}, " if part > product else ""
-    row = INPUTS // _QUARTERS
-    return f"""// {INPUTS} units: operands shifted and added as their weights' digits say
+    """Three cycles from operands and weights to the total: rows of eight inputs, then two levels of additions twice."""
+    count = places(c.weight_bits)
+    x, part = c.activation_bits + 1, row_bits(c.activation_bits, c.accumulator_bits)
+    term = min(x + 1, part)
+    extend = f"{{{part - term}{{term[{term - 1}]}}}}, " if part > term else ""
+    placed = [f"(place[{p}].rows <<< {2 * p})" for p in range(count)]
+    while len(placed) > 1:
+        pairs = [placed[k : k + 2] for k in range(0, len(placed), 2)]
+        placed = [f"({' + '.join(pair)})" for pair in pairs]
+    sign = "1'b0" if not c.activations_signed else f"operands[(g * {ROW} + n + 1) * {c.activation_bits} - 1]"
+    return f"""// the sum of {INPUTS} inputs times weights, every two bits of which add 0, x or 2x of either sign
 module {name} (
   input wire clk, input wire go,
-  input wire [{INPUTS * c.activation_bits - 1}:0] operands, input wire [{INPUTS * unit - 1}:0] weights,
+  input wire [{INPUTS * c.activation_bits - 1}:0] operands, input wire [{INPUTS * c.weight_bits - 1}:0] weights,
   output reg signed [{c.accumulator_bits - 1}:0] total
 );
-  wire [{_QUARTERS * part - 1}:0] parts;
-  genvar g;
-  generate for (g = 0; g < {_QUARTERS}; g = g + 1) begin : quarter
-    reg signed [{part - 1}:0] partial, running;
-    reg signed [{product - 1}:0] moved, term, product;
-    reg [{unit - 1}:0] code;
-    reg [{digit - 1}:0] key;
-    reg [{part}:0] carried;
-    integer n, d, s;
-    // a subtracted digit is inverted, and the one that is missing then enters an addition as its carry
-    always @* begin
-      running = 0;
-      for (n = 0; n < {row}; n = n + 1) begin
-        code = weights[(g * {row} + n) * {unit} +: {unit}];
-        for (d = 0; d < {c.digits}; d = d + 1) begin
-          key = code[d * {digit} +: {digit}];
-          moved = $signed({{{widen}operands[(g * {row} + n) * {c.activation_bits} +: {c.activation_bits}]}});
-          for (s = 0; s < {c.shift_bits}; s = s + 1) if (key[2 + s]) moved = moved <<< (1 << s);
-          term = (key[0] ? moved : 0) ^ {{{product}{{key[1]}}}};
-          if (d == 0) product = term;
-          else begin
-            carried = {{product, 1'b1}} + {{term, key[1]}};
-            product = carried[{product}:1];
-          end
+  genvar p, g;
+  generate for (p = 0; p < {count}; p = p + 1) begin : place
+    wire [{QUARTERS * part - 1}:0] parts;
+    for (g = 0; g < {QUARTERS}; g = g + 1) begin : quarter
+      reg [{part - 1}:0] partial, running;
+      reg [{x - 1}:0] x;
+      reg [{term - 1}:0] term;
+      reg signed [{c.weight_bits}:0] weight;
+      reg [2:0] key;
+      reg [{part}:0] carried;
+      integer n;
+      // a subtracted term is inverted, and the one that is missing then enters the addition as its carry
+      always @* begin
+        running = 0;
+        for (n = 0; n < {ROW}; n = n + 1) begin
+          weight = {{weights[(g * {ROW} + n) * {c.weight_bits} +: {c.weight_bits}], 1'b0}};
+          key = weight >>> 2 * p;
+          x = {{{sign}, operands[(g * {ROW} + n) * {c.activation_bits} +: {c.activation_bits}]}};
+          term = key[1] ^ key[0] ? {{x[{x - 1}], x}} : key[2] ^ key[1] ? {{x, 1'b0}} : 0;
+          term = term ^ {{{term}{{key[2]}}}};
+          carried = {{running, key[2]}} + {{{extend}term, key[2]}};
+          running = carried[{part}:1];
         end
-        carried = {{running, 1'b1}} + {{{sign}product, code[1]}};
-        running = carried[{part}:1];
       end
+      always @(posedge clk) if (go) partial <= running;
+      assign parts[g * {part} +: {part}] = partial;
     end
-    always @(posedge clk) if (go) partial <= running;
-    assign parts[g * {part} +: {part}] = partial;
+    wire signed [{part - 1}:0] a = parts[0 +: {part}], b = parts[{part} +: {part}];
+    wire signed [{part - 1}:0] c = parts[{2 * part} +: {part}], d = parts[{3 * part} +: {part}];
+    wire signed [{part}:0] lower = a + b, higher = c + d;
+    reg signed [{part + 1}:0] rows;
+    always @(posedge clk) if (go) rows <= lower + higher;
   end endgenerate
-  wire signed [{part - 1}:0] a = parts[0 +: {part}], b = parts[{part} +: {part}];
-  wire signed [{part - 1}:0] c = parts[{2 * part} +: {part}], d = parts[{3 * part} +: {part}];
-  reg signed [{c.accumulator_bits - 1}:0] lower, higher;
-  always @(posedge clk) if (go) begin lower <= a + b; higher <= c + d; total <= lower + higher; end
+  always @(posedge clk) if (go) total <= {placed[0]};
 endmodule
 """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lhcc.targets.fpga.folded_code import Code, Field
 from lhcc.targets.fpga.folded_input import Images, image
 from lhcc.targets.fpga.folded_jobs import GAP, INPUTS, OUTPUTS
-from lhcc.targets.fpga.folded_units import unit_bits, write_units
+from lhcc.targets.fpga.folded_units import write_units
 
 
 def _fields(fields: Sequence[Field], word: str) -> str:
@@ -27,7 +27,7 @@ def _bits(fields: Sequence[Field]) -> int:
 def write_array(name: str, code: Code, x: Images, channels: int) -> str:
     """`channels` results leave side by side when the last job makes one pixel; else 16 at a time, block by block."""
     c = code
-    unit = unit_bits(c)
+    unit = c.weight_bits
     pixel_bits = max(1, c.pixels.bit_length())
     passes, jobs = len(c.passes), len(c.jobs)
     pass_at, job_at = max(1, passes.bit_length()), max(1, jobs.bit_length())

@@ -15,6 +15,7 @@ from lhcc.integer import Conv, Dense, Program
 from lhcc.targets.fpga.cost import Area, area
 from lhcc.targets.fpga.cycles import Timing
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
+from lhcc.targets.fpga.folded_units import places
 from lhcc.targets.fpga.schematic import Block
 from lhcc.targets.fpga.stages import ArrayStage, FifoStage, Pipeline, SlidingStage
 
@@ -37,6 +38,9 @@ class FpgaLayer:
     full_adder_bits: int
     luts: int
     flip_flops: int
+    block_memories: int
+    """of 36 kbit; these three by Yosys where it was asked, else by the model"""
+    model_luts: int
     form: str = ""
     """of an unrolled convolution: direct, transposed or hybrid"""
     delay_bits: int = 0
@@ -54,6 +58,9 @@ class FpgaProfile:
     predicted_cycles: int
     clock: float
     area: Area
+    """by the model"""
+    synthesised: Area | None
+    """by Yosys, where it was asked"""
     fifo_high_water: dict[str, int]
     schematic: tuple[Block, ...] = ()
 
@@ -89,12 +96,14 @@ class FpgaProfile:
             "stalls",
             "LUT",
             "FF",
+            "BRAM",
+            "LUT model",
             "form",
             "kept bits",
         )
         table = [head] + [
             (r.name, r.op, r.encoding, f"{r.density:.3f}", f"{r.macs_kept}", f"{r.adds}", f"{r.cycles}", f"{r.stalls}",
-             f"{r.luts}", f"{r.flip_flops}", r.form, f"{r.delay_bits}")
+             f"{r.luts}", f"{r.flip_flops}", f"{r.block_memories}", f"{r.model_luts}", r.form, f"{r.delay_bits}")
             for r in self.layers
         ]  # fmt: skip
         widths = [max(len(row[k]) for row in table) for k in range(len(head))]
@@ -114,22 +123,25 @@ class FpgaProfile:
             f"latency {self.latency} cycles, one image every {self.interval} cycles "
             f"({self.images_per_second:.0f} images/s at {self.clock:g} MHz), 0 multiplications; {simulated}"
         )
-        lines.append(
-            f"model: {self.area.luts} LUTs, {self.area.flip_flops} flip-flops, "
-            f"{self.area.block_memories} block memories"
-        )
+        for by, a in (("Yosys", self.synthesised), ("model", self.area)):
+            if a is not None:
+                lines.append(f"{by}: {a.luts} LUTs, {a.flip_flops} flip-flops, {a.block_memories} block memories")
         return "\n".join(lines)
 
 
-def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLayer, ...]:
+def rows(
+    program: Program, pipeline: Pipeline, timing: Timing, synthesised: Mapping[str, Area]
+) -> tuple[FpgaLayer, ...]:
+    """One a layer; areas of `synthesised` stages stand in for the model's."""
     found: list[FpgaLayer] = []
     images = max(1, len(timing.finished))
     for stage in pipeline.stages:
-        cost = area(stage)
         if isinstance(stage, FifoStage):
             continue
+        model = area(stage)
+        cost = synthesised.get(stage.name, model)
         if isinstance(stage, ArrayStage):
-            found += _jobs(program, stage, cost)
+            found += _jobs(program, stage, cost, model)
             continue
         macs, kept = _macs(program, stage.layers[0])
         adders = stage.adders
@@ -149,6 +161,8 @@ def rows(program: Program, pipeline: Pipeline, timing: Timing) -> tuple[FpgaLaye
                 stage.full_adder_bits,
                 cost.luts,
                 cost.flip_flops,
+                cost.block_memories,
+                model.luts,
                 stage.form if isinstance(stage, SlidingStage) else "",
                 sum(bits * pixels for bits, pixels in stage.delays),
             )  # fmt: skip
@@ -169,7 +183,7 @@ def _macs(program: Program, name: str) -> tuple[int, int]:
     return step.weight.size * pixels, int(np.count_nonzero(step.weight)) * pixels
 
 
-def _jobs(program: Program, stage: ArrayStage, cost: Area) -> list[FpgaLayer]:
+def _jobs(program: Program, stage: ArrayStage, cost: Area, model: Area) -> list[FpgaLayer]:
     found = []
     for job in stage.folding.jobs:
         counts = [_macs(program, name) for name in job.layers]
@@ -183,13 +197,15 @@ def _jobs(program: Program, stage: ArrayStage, cost: Area) -> list[FpgaLayer]:
                 kept / macs if macs else 1.0,
                 macs,
                 kept,
-                issued * stage.code.digits,
+                issued * places(stage.code.weight_bits),
                 0,
                 job.cycles,
                 0,
                 0,
                 cost.luts,
                 cost.flip_flops,
+                cost.block_memories,
+                model.luts,
             )  # fmt: skip
         )
     return found

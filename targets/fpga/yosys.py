@@ -1,4 +1,7 @@
-"""What Yosys makes of a stage: cells by kind, kept on disk, because a large module takes minutes."""
+"""What Yosys makes of a stage: cells by kind, kept on disk, because a large module takes minutes.
+
+Modules keep to themselves and are mapped once each, however many instances there are: flat, an array's sixteen copies
+of its arithmetic take sixteen times as long."""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from lhcc.errors import ToolMissing
 from lhcc.targets.fpga.verilator import cache_folder
 
 FAMILIES = {
-    "xilinx": "synth_xilinx -family xc7 -nodsp -noiopad -noclkbuf -flatten",
-    "ice40": "synth_ice40 -flatten",
+    "xilinx": "synth_xilinx -family xc7 -nodsp -noiopad -noclkbuf",
+    "ice40": "synth_ice40",
 }
 _LUTS = {
     **{f"LUT{k}": 1 for k in range(1, 7)}, "SRL16E": 1, "SRLC32E": 1, "RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2,
@@ -46,11 +49,14 @@ class Cells:
         return sum(n * self.counts.get(kind, 0) for kind, n in _MEMORIES.items())
 
 
-def synthesise(files: Mapping[str, str], top: str, family: str = "xilinx") -> Cells:
+def synthesise(
+    files: Mapping[str, str], top: str, family: str = "xilinx", parameters: Mapping[str, int] | None = None
+) -> Cells:
     """Synthesises module `top` of the `.v` files; the other files are memories that they read."""
     if not shutil.which("yosys"):
         raise ToolMissing("Yosys is not installed, and it counts the gates", "install the package yosys")
-    flow = FAMILIES[family]
+    chosen = "".join(f"chparam -set {name} {value} {top}; " for name, value in (parameters or {}).items())
+    flow = f"{chosen}{FAMILIES[family]}"
     key = hashlib.sha256(repr((_version(), flow, top, sorted(files.items()))).encode()).hexdigest()[:24]
     kept = cache_folder() / "yosys" / f"{key}.json"
     if kept.exists():
@@ -64,7 +70,8 @@ def synthesise(files: Mapping[str, str], top: str, family: str = "xilinx") -> Ce
         if done.returncode:
             raise RuntimeError(f"yosys failed on {top}:\n{done.stderr[-2000:]}")
         text = (Path(folder) / "cells.txt").read_text()
-    counts = {kind: int(n) for kind, n in re.findall(r"^ +([A-Z]\w+) +(\d+)$", text, re.MULTILINE)}
+    whole = text.rpartition("===")[2]  # one section a module, then all of them, each as often as it is used
+    counts = {kind: int(n) for kind, n in re.findall(r"^ +([A-Z]\w+) +(\d+)$", whole, re.MULTILINE)}
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{hashlib.sha256(folder.encode()).hexdigest()[:8]}")
     part.write_text(json.dumps(counts))
