@@ -18,14 +18,11 @@ from lhcc.targets.cpu.ahead import LINE
 from lhcc.targets.cpu.asking import Asking
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
+from lhcc.targets.cpu.units import each_unit, from_to
 
 Expr = Any
 Stmt = Any
 Sums = list[list[list[Expr]]]  # registers by pixel, vector and partial sum
-
-
-def _from_to(index: Expr, start: Expr, stop: Expr, body: Stmt) -> Stmt:
-    return T.For(index, start, stop - start, T.stmt.ForKind.SERIAL, body)
 
 
 class ConvKernel:
@@ -52,11 +49,10 @@ class ConvKernel:
     def build(self) -> Any:
         spec = self.spec
         thread, first, last = var("thread"), var("first"), var("last")
-        unit = var("unit")
         body = [
             T.Bind(first, self.at(integer(spec.bounds_at) + thread)),
             T.Bind(last, self.at(integer(spec.bounds_at + 1) + thread)),
-            _from_to(unit, first, last, self._unit(unit)),
+            each_unit(first, last, self.at(integer(0)), self.at(integer(4)), self.at(integer(5)), self._unit),
         ]
         if spec.threads > 1:
             whole: list[Stmt] = [loop(thread, spec.threads, body, parallel=True)]
@@ -88,22 +84,14 @@ class ConvKernel:
         """Neighbouring channels of one pixel."""
         return get(x, position, self.spec.lanes)
 
-    def _unit(self, unit: Expr) -> Stmt:
-        """One register tile of one block of outputs: find its tables, then run the code of its shape."""
-        spec = self.spec
-        out, place, first, rest, row = (var(n) for n in ("out", "place", "first", "rest", "row"))
-        blocks, group, places = self.at(integer(0)), self.at(integer(4)), self.at(integer(5))
-        size = var("size")  # the last group may be smaller
-        split = [
-            T.Bind(first, T.truncdiv(unit, group * blocks) * group),
-            T.Bind(rest, unit - first * blocks),
-            T.Bind(size, T.Min(group, places - first)),
-            T.Bind(out, T.truncdiv(rest, size)),
-            T.Bind(place, first + rest - out * size),
-        ]
-        self.out, tile, image = out, place, integer(0)
+    def _unit(self, out: Expr, place: Expr, number: Expr) -> list[Stmt]:
+        """One register tile, the `number`-th of its group, of one block of outputs: find its tables, then run the code
+        of its shape."""
+        spec, row = self.spec, var("row")
+        self.out = out
         starts = self.at(integer(3)) + out * integer(spec.taps + 1)
-        split += self.asking.find_share(place - first, self.at(starts), self.at(starts + integer(spec.taps)))
+        split = self.asking.find_share(number, self.at(starts), self.at(starts + integer(spec.taps)))
+        tile, image = place, integer(0)
         if spec.batch > 1:
             tile, image = var("tile"), var("image")
             split += [
@@ -123,7 +111,7 @@ class ConvKernel:
         code = self._tile(spec.shapes[-1])
         for number in reversed(range(len(spec.shapes) - 1)):
             code = T.IfThenElse(T.EQ(shape, integer(number)), self._tile(spec.shapes[number]), code)
-        return T.SeqStmt([*bind, code])
+        return [*bind, code]
 
     def _tile(self, shape: Shape) -> Stmt:
         spec = self.spec
@@ -166,7 +154,7 @@ class ConvKernel:
             T.Bind(run, integer(spec.runs_at) + first + pair * integer(2)),
             T.Bind(begin, self.at(tap + self.at(run))),
             T.Bind(end, self.at(tap + self.at(run + 1))),
-            _from_to(entry, begin, end, T.SeqStmt(per_entry)),
+            from_to(entry, begin, end, T.SeqStmt(per_entry)),
         ]
         count = T.floordiv(self.at(self.klass + (number + 1)) - first, integer(2))
         return T.SeqStmt([T.Bind(first, self.at(self.klass + number)), loop(pair, count, per_run)])
