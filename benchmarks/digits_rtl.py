@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--reuse", default="folded", help="folded (default), 1 for unrolled, auto")
     parser.add_argument("--images", type=int, default=360, help="held-out images (default 360, all)")
     parser.add_argument("--icarus", type=int, default=2, help="images that Icarus simulates too (default 2)")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here, after every network")
     args = parser.parse_args(arguments)
     rows = []
     print("network            images  float  integers  circuit  differ         cycles  predicted  Icarus")
@@ -107,8 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"  {row.icarus_images}: {row.icarus or 'not run'}",
             flush=True,
         )
-    if args.json:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return int(not all(row.exact for row in rows))
 
 
