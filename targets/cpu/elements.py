@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx as T
@@ -11,10 +13,17 @@ from lhcc.encodings.elements import Elements
 from lhcc.ir.layer import ConvLayer
 from lhcc.ir.tir import Expr, Stmt, get, integer, loop, opaque, put, register, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
+from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry, shifted
 
-NEAR = 9 / 8  # of the first-level cache, for widened input: what does not stay comes from the next one in time
+NEAR = 1 / 2  # of the first-level cache, for widened input
+NEAR_SHIFTED = 9 / 8  # where every load is aligned, what does not stay comes from the next cache in time
+BESIDE = 3.0  # what a weight costs beside its multiply-adds, in multiply-adds
+BESIDE_SHIFTED = 1.0
 OVERHEAD = 22.0  # cycles to begin one output of one group: sums in and out, one branch guessed wrong
+
+
+def most_sums(machine: Machine) -> int:
+    return machine.registers - 4
 
 
 def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | None:
@@ -22,18 +31,17 @@ def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | No
     if seen is None:
         return None
     image, result = seen
-    most = machine.registers - 4
+    most = most_sums(machine)
     across = -(-result[3] // machine.lanes)
     vectors = min(across, most)
     rows = max(1, min(result[2], most // vectors))
     rows = -(-result[2] // -(-result[2] // rows))
-    under = (rows - 1) * layer.strides[0] + (layer.kernel[0] - 1) * layer.dilation[0] + 1
-    per_channel = layer.kernel[1] * under * vectors * machine.lanes * 4
-    near = max(1, min(image[1], int(NEAR * machine.l1) // per_channel))
-    return WideSpec(
+    spec = WideSpec(
         "elements", machine.lanes, image, result, layer.kernel, layer.strides, layer.padding[:2], layer.dilation,
-        rows, vectors, near, (), layer.activation, layer.residual, threads,
+        rows, vectors, 1, (), layer.activation, layer.residual, threads, shifted(layer, machine),
     )  # fmt: skip
+    share = NEAR_SHIFTED if spec.shifted else NEAR
+    return replace(spec, near=max(1, min(image[1], int(share * machine.l1) // spec.tile_bytes())))
 
 
 def estimate(weight: NDArray[np.float32], spec: WideSpec, machine: Machine) -> float:
@@ -42,7 +50,8 @@ def estimate(weight: NDArray[np.float32], spec: WideSpec, machine: Machine) -> f
     groups = -(-spec.image[1] // spec.near)
     sums = [tile.rows * tile.vectors for tile, _, _ in spec.tiles()]
     least = machine.fma * machine.latency  # sums that hide the latency
-    return sum(kept * (max(s, least) + 1) / machine.fma + groups * spec.result[1] * (OVERHEAD + s) for s in sums)
+    beside = BESIDE_SHIFTED if spec.shifted else BESIDE
+    return sum(kept * (max(s, least) + beside) / machine.fma + groups * spec.result[1] * (OVERHEAD + s) for s in sums)
 
 
 def encode(weight: NDArray[np.float32], spec: WideSpec) -> Elements:
@@ -52,9 +61,8 @@ def encode(weight: NDArray[np.float32], spec: WideSpec) -> Elements:
 def tables(encoded: Elements, spec: WideSpec) -> NDArray[np.int32]:
     """Starts by group and output, then an input position per element."""
     _, channel, tap = encoded.index.T.astype(np.int64)
-    _, _, columns, rows, width = spec.wide
-    row, column = tap // spec.kernel[1], tap % spec.kernel[1]
-    position = ((channel * columns + column) * rows + row * spec.dilation[0]) * width
+    _, _, copies, rows, width = spec.wide
+    position = channel * copies * rows * width + spec.tap_at(*np.divmod(tap, spec.kernel[1]))
     return np.concatenate([encoded.starts().reshape(-1), position]).astype(np.int32)
 
 
@@ -79,7 +87,7 @@ class ElementsKernel(WideKernel):
             products += code
         for s, into in enumerate(sums):
             row, vector = divmod(s, tile.vectors)
-            offset = row * spec.strides[0] * width + vector * lanes
+            offset = row * spec.strides[0] * width + tile.starts[vector]
             products.append(put(into, get(into) + value * get(x, near + integer(offset), lanes)))
         at = integer(self.tables_at) + group * integer(outputs + 1) + self.out
         per_output = [

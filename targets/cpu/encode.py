@@ -12,7 +12,7 @@ from lhcc.encodings.tiles import ungroup
 from lhcc.ir.layer import ConvLayer
 from lhcc.passes.encode_elements import Widened
 from lhcc.targets.base import Options
-from lhcc.targets.cpu import elements, patterns
+from lhcc.targets.cpu import elements, wide_forms
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, preferred
 from lhcc.targets.cpu.wide import WideSpec
@@ -31,14 +31,15 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
     if spec is None:
         return "single weights: this geometry has no such kernel"
     estimate, encoded = elements.estimate(weight, spec, machine), None
+    patterns = wide_forms.module(True, machine)
     by_pattern = patterns.make_spec(layer, machine, options.threads)
     if by_pattern is not None:
         found = patterns.encode(weight, by_pattern)
         if found is not None and patterns.estimate(found, by_pattern, machine) < estimate:
             spec, encoded = replace(by_pattern, taps=found.taps), found
             estimate = patterns.estimate(found, by_pattern, machine)
-    images, channels, columns, rows, width = spec.wide
-    estimate = images * (estimate + 2 * channels * columns * rows * width / spec.lanes)
+    images, channels, copies, rows, width = spec.wide
+    estimate = images * (estimate + 2 * channels * copies * rows * width / spec.lanes)
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
     if estimate * MARGIN > blocks.cycles:
         return f"blocks are cheaper than {spec.form}: {estimate / 1e3:,.0f} kcycles against {blocks}"
@@ -54,16 +55,16 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
 
 
 def widened(layer: ConvLayer, spec: WideSpec, encoded: Any, why: Sequence[str] = ()) -> Widened:
-    tables = elements.tables(encoded, spec) if spec.form == "elements" else patterns.tables(encoded, spec)
+    tables = wide_forms.MODULES[spec.form].tables(encoded, spec)
     table = np.concatenate([spec.tile_table().reshape(-1), tables]).astype(np.int32)
     values = encoded.values if encoded.values.size else np.zeros(1, np.float32)
     pixels = spec.result[0] * spec.result[2] * spec.result[3]
-    near = f"{spec.near} {'inputs' if spec.form == 'elements' else 'outputs'} at a time"
+    near = f"{spec.near} {'outputs' if spec.form == 'patterns' else 'inputs'} at a time"
     return Widened(
         spec.wide,
         spec.to_json(),
         (values, layer.bias, table),
-        spec.form,
+        "elements" if spec.form == "elements" else "patterns",
         encoded.density,
         layer.macs,
         encoded.macs() * pixels,

@@ -10,6 +10,7 @@ from lhcc.errors import TargetError
 from lhcc.targets.boards import Board
 
 ARGUMENTS = ("mcpu", "mtriple", "mattr")
+LINE = 64  # bytes of a cache line
 GENERIC = {"riscv64": "generic-rv64"}  # where LLVM's word for any processor is not "generic"
 
 

@@ -13,7 +13,7 @@ from lhcc.encodings.patterns import Patterns
 from lhcc.ir.layer import ConvLayer
 from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry
+from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry, shifted
 
 OVERHEAD = 12.0  # cycles to begin one pattern of one input
 
@@ -37,7 +37,7 @@ def make_spec(layer: ConvLayer, machine: Machine, threads: int) -> WideSpec | No
     near = -(-result[1] // -(-result[1] // near))
     return WideSpec(
         "patterns", machine.lanes, image, result, kernel, strides, layer.padding[:2], dilation,
-        rows, 1, near, (), layer.activation, layer.residual, threads,
+        rows, 1, near, (), layer.activation, layer.residual, threads, shifted(layer, machine),
     )  # fmt: skip
 
 
@@ -66,14 +66,15 @@ class PatternsKernel(WideKernel):
     def accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
         spec = self.spec
         blocks, inputs = -(-spec.result[1] // spec.near), spec.image[1]
-        _, _, columns, rows, width = spec.wide
+        _, _, copies, rows, width = spec.wide
         block, channel, position = var("block"), var("channel"), var("position")
         read = {}
-        binds: list[Stmt] = [T.Bind(position, base + channel * integer(columns * rows * width))]
-        for column in range(columns):
+        binds: list[Stmt] = [T.Bind(position, base + channel * integer(copies * rows * width))]
+        for column in range(spec.kernel[1]):
             for row in range(tile.above, spec.tile_rows(tile.rows) - tile.below):
                 value = var(f"x{column}_{row}", f"float32x{spec.lanes}")
-                binds.append(T.Bind(value, get(self.x, position + integer((column * rows + row) * width), spec.lanes)))
+                at = position + integer(row * width + spec.tap_at(0, column))
+                binds.append(T.Bind(value, get(self.x, at, spec.lanes)))
                 read[column, row] = value
         number = (block * integer(inputs) + channel) * integer(len(spec.taps))
         each = [

@@ -16,16 +16,15 @@ from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.targets.base import Options, Pass
 from lhcc.targets.boards import Board
-from lhcc.targets.cpu import integers, machine, maps
+from lhcc.targets.cpu import integers, machine, maps, wide_forms
 from lhcc.targets.cpu.conv import conv_kernel
-from lhcc.targets.cpu.elements import ElementsKernel
 from lhcc.targets.cpu.encode import encode
 from lhcc.targets.cpu.generic_tuning import TunedSchedule
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import pack
-from lhcc.targets.cpu.patterns import PatternsKernel
 from lhcc.targets.cpu.plan import ConvSpec
-from lhcc.targets.cpu.wide import WideSpec, widen
+from lhcc.targets.cpu.wide import WideSpec
+from lhcc.targets.cpu.widen import widen
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class CpuTarget:
         if operator == "lhcc.widen":
             return widen(WideSpec.from_json(attrs["spec"]), shapes[0])
         if operator == "lhcc.wide_conv2d":
-            spec = WideSpec.from_json(attrs["spec"])
-            return {"elements": ElementsKernel, "patterns": PatternsKernel}[spec.form](spec, attrs["shape"]).build()
+            return wide_forms.kernel(WideSpec.from_json(attrs["spec"]), attrs["shape"])
         if operator == "lhcc.to_blocked":
             return maps.to_blocked(shapes[0], self.machine.block, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.from_blocked":

@@ -1,9 +1,8 @@
-"""Convolutions whose lanes are neighbouring pixels, for weights that share no block: what their two forms share.
+"""Convolutions whose lanes are neighbouring pixels, for weights that share no block: what their forms share.
 
-Planar maps hold neighbouring pixels together, but a tap one pixel to the side would read unaligned vectors, two cache
-lines each.  So the input is first *widened*: copied once per kernel column, shifted, strided and padded; every load
-after that is an aligned vector.  Sums wait in a buffer of the thread while inputs that fit the first-level cache are
-multiplied with the weights of all outputs.
+Planar maps hold neighbouring pixels together, but have no padding, and a tap one pixel to the side reads vectors that
+are not aligned.  So the input is first *widened*, see `Layout`.  Sums wait in a buffer of the thread while inputs that
+fit the first-level cache are multiplied with the weights of all outputs.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 from tvm import tirx as T
 
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, sequence, shared, tensor, var
-from lhcc.ir.vector import const, epilogue
+from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
+from lhcc.ir.vector import epilogue
+from lhcc.targets.cpu.machine import LINE, Machine
 
-TILE_FIELDS = 4  # class, first row, first vector, position in the widened input
+TILE_FIELDS = 4  # class, first row, first column, position in the widened input
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,20 @@ class TileClass:
     """Register tiles that share code."""
 
     rows: int
-    vectors: int
+    starts: tuple[int, ...]  # of the vectors of a row, from the first one
     cut: int  # lanes of the last vector of a row that are pixels
     whole_rows: bool  # the tile holds rows from end to end
     above: int  # input rows at its top and bottom that are padding
     below: int
 
+    @property
+    def vectors(self) -> int:
+        return len(self.starts)
+
 
 @dataclass(frozen=True)
 class WideSpec:
-    form: str  # "elements" or "patterns"
+    form: str  # "elements", "patterns" or "pattern sums"
     lanes: int
     image: tuple[int, ...]
     result: tuple[int, ...]
@@ -47,11 +51,12 @@ class WideSpec:
     dilation: tuple[int, ...]
     rows: int  # of a register tile, largest
     vectors: int  # per row of a register tile
-    near: int  # inputs (elements) or outputs (patterns) that are taken together
+    near: int  # inputs, or outputs ("patterns"), that are taken together
     taps: tuple[tuple[int, ...], ...]  # patterns
     activation: str
     residual: str
     threads: int
+    shifted: bool  # the widened input holds a copy per kernel column
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -63,38 +68,56 @@ class WideSpec:
         return cls(**fields)
 
     @property
-    def row_vectors(self) -> int:
-        return -(-self.result[3] // self.lanes)
-
-    @property
-    def wide_rows(self) -> int:
-        """Rows of the widened input: all that any output reads."""
-        return (self.result[2] - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
+    def row_starts(self) -> list[int]:
+        """First pixels of the vectors of a row.  Where loads need not be aligned the last vector ends with the row."""
+        width = self.result[3]
+        last = width if self.shifted else max(0, width - self.lanes)
+        return [min(start, last) for start in range(0, width, self.lanes)]
 
     @property
     def wide(self) -> tuple[int, int, int, int, int]:
+        """(N, C, copies, rows, width) of the widened input: all that any output reads.
+
+        The rows are odd in number, else the same rows of all channels would crowd into a few sets of the cache.
+        """
         images, channels = self.image[:2]
-        return images, channels, self.kernel[1], self.wide_rows, self.row_vectors * self.lanes
+        rows, last = self.tile_rows(self.result[2]), self.row_starts[-1] + self.lanes
+        if self.shifted:
+            return images, channels, self.kernel[1], rows | 1, last
+        line = LINE // 4
+        return images, channels, 1, rows | 1, -(-(last + (self.kernel[1] - 1) * self.dilation[1]) // line) * line
+
+    def tap_at(self, row: Any, column: Any) -> Any:
+        """Position in the widened input of what a tap reads, from that of the output pixel."""
+        _, _, _, rows, width = self.wide
+        across = column * rows * width if self.shifted else column * self.dilation[1]
+        return row * self.dilation[0] * width + across
 
     def tile_rows(self, rows: int) -> int:
         """Input rows under a tile."""
         return (rows - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
 
+    def tile_bytes(self) -> int:
+        """Of the cache lines of one channel of the widened input that the largest tile reads."""
+        lines = max(-(-(tile.starts[-1] + self.lanes) * 4 // LINE) for tile in self.classes())
+        return self.wide[2] * self.tile_rows(self.rows) * lines * LINE
+
     def tiles(self) -> list[tuple[TileClass, int, int]]:
-        """Class, first row and first vector of every tile."""
+        """Class, first row and first column of every tile."""
         height = self.result[2]
         parts = -(-height // self.rows)
         found = []
         for part in range(parts):
-            start, stop = height * part // parts, height * (part + 1) // parts
+            start, stop = round(height * part / parts), round(height * (part + 1) / parts)
             first = start * self.strides[0] - self.padding[0]
             last = first + self.tile_rows(stop - start)
-            for v in range(0, self.row_vectors, self.vectors):
-                vectors = min(self.vectors, self.row_vectors - v)
-                cut = min(self.lanes, self.result[3] - (v + vectors - 1) * self.lanes)
-                whole = vectors == self.row_vectors
+            for v in range(0, len(self.row_starts), self.vectors):
+                starts = self.row_starts[v : v + self.vectors]
+                cut = min(self.lanes, self.result[3] - starts[-1])
+                whole = len(starts) == len(self.row_starts)
                 above, below = max(0, -first), max(0, last - self.image[2])
-                found.append((TileClass(stop - start, vectors, cut, whole, above, below), start, v))
+                across = tuple(x - starts[0] for x in starts)
+                found.append((TileClass(stop - start, across, cut, whole, above, below), start, starts[0]))
         return found
 
     def classes(self) -> list[TileClass]:
@@ -102,10 +125,19 @@ class WideSpec:
 
     def tile_table(self) -> NDArray[np.int32]:
         classes, width = self.classes(), self.wide[4]
-        rows = [
-            (classes.index(tile), y, v, y * self.strides[0] * width + v * self.lanes) for tile, y, v in self.tiles()
-        ]
+        rows = [(classes.index(tile), y, x, y * self.strides[0] * width + x) for tile, y, x in self.tiles()]
         return np.array(rows, np.int32)
+
+
+def pieces(count: int) -> list[int]:
+    """The longest piece of each number of even pieces."""
+    return sorted({-(-count // parts) for parts in range(1, count + 1)})
+
+
+def shifted(layer: ConvLayer, machine: Machine) -> bool:
+    """Whether the input is copied for every kernel column.  Where several vectors fit a cache line, few loads that are
+    not aligned reach into the next one, and one copy leaves the first-level cache room for more channels."""
+    return layer.strides[1] > 1 or 2 * machine.lanes * 4 > LINE
 
 
 def geometry(layer: ConvLayer) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -116,36 +148,6 @@ def geometry(layer: ConvLayer) -> tuple[tuple[int, ...], tuple[int, ...]] | None
     if layer.kernel == (1, 1) and layer.strides == (1, 1) and not any(layer.padding) and image[2:] == result[2:]:
         return (*image[:2], 1, image[2] * image[3]), (*result[:2], 1, result[2] * result[3])
     return image, result
-
-
-def widen(spec: WideSpec, source_shape: tuple[int, ...]) -> Any:
-    """(N, C, H, W) -> (N, C, kernel columns, rows, padded width): one copy per kernel column."""
-    images, channels, height, width = spec.image
-    _, _, columns, rows, wide = spec.wide
-    source, target = tensor("source", list(source_shape)), tensor("target", list(spec.wide))
-    (x, see_x), (y, see_y) = flat(source, "x"), flat(target, "y")
-    unit, row = var("unit"), var("row")
-    copies: list[Stmt] = []
-    blanks: list[Stmt] = []
-    from_row = row - integer(spec.padding[0])
-    base_x = (unit * integer(height) + from_row) * integer(width)
-    for column in range(columns):
-        base_y = ((unit * integer(columns) + integer(column)) * integer(rows) + row) * integer(wide)
-        for first in range(0, wide, spec.lanes):
-            outputs = range(first, first + spec.lanes)
-            reads = [out * spec.strides[1] + column * spec.dilation[1] - spec.padding[1] for out in outputs]
-            inside = [0 <= read < width and out < spec.result[3] for out, read in zip(outputs, reads, strict=True)]
-            into = base_y + integer(first)
-            blanks.append(put(y, const(0.0, spec.lanes), into, spec.lanes))
-            if all(inside) and spec.strides[1] == 1:
-                copies.append(put(y, get(x, base_x + integer(reads[0]), spec.lanes), into, spec.lanes))
-                continue
-            for lane, read in enumerate(reads):
-                value = get(x, base_x + integer(read)) if inside[lane] else T.FloatImm("float32", 0.0)
-                copies.append(put(y, value, into + integer(lane)))
-    within = T.all(from_row >= integer(0), from_row < integer(height))
-    body = [loop(row, rows, [T.IfThenElse(within, sequence(copies), sequence(blanks))])]
-    return function([source, target], [see_x, see_y, shared(unit, images * channels, spec.threads, body)])
 
 
 class WideKernel:
@@ -175,23 +177,23 @@ class WideKernel:
     def build(self) -> Any:
         spec = self.spec
         count, size = len(spec.tiles()), int(np.prod(spec.wide[1:]))
-        unit, image, row, base, y, v = (var(n) for n in ("unit", "image", "row", "base", "y", "v"))
+        unit, image, row, base, y, x = (var(n) for n in ("unit", "image", "row", "base", "y", "x"))
         bind = [
             T.Bind(image, T.floordiv(unit, integer(count))),
             T.Bind(row, T.floormod(unit, integer(count)) * integer(TILE_FIELDS)),
             T.Bind(base, image * integer(size) + self.at(row + integer(3))),
             T.Bind(y, self.at(row + integer(1))),
-            T.Bind(v, self.at(row + integer(2))),
+            T.Bind(x, self.at(row + integer(2))),
         ]
         code: Stmt | None = None
         for number, tile in reversed(list(enumerate(spec.classes()))):
-            body = self._tile(tile, image, base, y, v)
+            body = self._tile(tile, image, base, y, x)
             code = body if code is None else T.IfThenElse(T.EQ(self.at(row), integer(number)), body, code)
         whole = shared(unit, spec.image[0] * count, spec.threads, [*bind, code])
         arguments = [self.source, self.values, self.bias, self.table] + ([self.residual] if spec.residual else [])
         return function([*arguments, self.target], [*self.views, whole])
 
-    def _tile(self, tile: TileClass, image: Expr, base: Expr, y: Expr, v: Expr) -> Stmt:
+    def _tile(self, tile: TileClass, image: Expr, base: Expr, y: Expr, x: Expr) -> Stmt:
         spec = self.spec
         lanes, outputs, sums = spec.lanes, spec.result[1], tile.rows * tile.vectors
         waiting = T.decl_buffer((integer(outputs * sums * lanes),), "float32", "waiting", data_alignment=64)
@@ -203,11 +205,11 @@ class WideKernel:
                 T.AllocBuffer(waiting),
                 loop(self.out, outputs, start),
                 self.accumulate(tile, base, waiting),
-                loop(self.out, outputs, self._finish(tile, image, y, v, waiting, place)),
+                loop(self.out, outputs, self._finish(tile, image, y, x, waiting, place)),
             ]
         )
 
-    def _finish(self, tile: TileClass, image: Expr, y: Expr, v: Expr, waiting: Expr, place: Expr) -> list[Stmt]:
+    def _finish(self, tile: TileClass, image: Expr, y: Expr, x: Expr, waiting: Expr, place: Expr) -> list[Stmt]:
         """Epilogue and stores.  A row that ends within a vector may run into the rows of the tile that are written
         after it; what would run beyond them is cut exactly."""
         spec = self.spec
@@ -216,10 +218,10 @@ class WideKernel:
         plane = (image * integer(outputs) + self.out) * integer(height * width)
         code = []
         for row in range(tile.rows):
-            for vector in range(tile.vectors):
+            for vector, start in enumerate(tile.starts):
                 at = place + integer((row * tile.vectors + vector) * lanes)
-                to = plane + (y + integer(row)) * integer(width) + (v + integer(vector)) * integer(lanes)
-                rest = (tile.rows - row) * width - vector * lanes  # elements of the tile from here on
+                to = plane + (y + integer(row)) * integer(width) + x + integer(start)
+                rest = (tile.rows - row) * width - start  # elements of the tile from here on
                 last = vector == tile.vectors - 1
                 if not last or tile.cut == lanes or (tile.whole_rows and rest >= lanes):
                     code.append(put(self.y, self._epilogue(get(waiting, at, lanes), to, lanes), to, lanes))

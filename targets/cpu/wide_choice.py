@@ -12,7 +12,7 @@ from lhcc.encodings.tiles import ungroup
 from lhcc.ir.layer import ConvLayer
 from lhcc.targets.base import Options
 from lhcc.targets.choice import ChoiceRecord
-from lhcc.targets.cpu import elements, patterns
+from lhcc.targets.cpu import elements, wide_forms
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem
 from lhcc.targets.cpu.wide import WideSpec
@@ -26,11 +26,11 @@ class WideChoice(ChoiceRecord):
     patterns: bool  # code for every pattern of a kernel; else one loop over single weights
     rows: int  # of the largest register tile of output pixels
     vectors: int
-    near: int  # inputs (single weights) or outputs (patterns) that are taken together
+    near: int  # inputs, or outputs (patterns whose inputs are in registers), that are taken together
 
     def __str__(self) -> str:
-        form, what = ("patterns", "outputs") if self.patterns else ("single weights", "inputs")
-        return f"{form}, {self.rows} rows of {self.vectors} vectors, {self.near} {what} together"
+        form = "patterns" if self.patterns else "single weights"
+        return f"{form}, {self.rows} rows of {self.vectors} vectors, {self.near} channels together"
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,30 @@ class WideLayer:
 
     def encoded(self, choice: WideChoice) -> tuple[WideSpec, Elements | Patterns] | None:
         """None if the choice, which may come from a file, is not one for this layer."""
-        make = patterns.make_spec if choice.patterns else elements.make_spec
-        spec = make(self.layer, self.machine, self.options.threads)
+        form = wide_forms.module(choice.patterns, self.machine)
+        spec = form.make_spec(self.layer, self.machine, self.options.threads)
         if spec is None or not self._fits(choice, spec):
             return None
         assert self.layer.weight is not None
         spec = replace(spec, rows=choice.rows, vectors=choice.vectors, near=choice.near)
         weight = ungroup(self.layer.weight, self.layer.groups)
-        if not choice.patterns:
-            return spec, elements.encode(weight, spec)
-        found = patterns.encode(weight, spec)
-        return None if found is None else (replace(spec, taps=found.taps), found)
+        found = form.encode(weight, spec)
+        if found is None:
+            return None
+        return (replace(spec, taps=found.taps) if choice.patterns else spec), found
 
     def _fits(self, choice: WideChoice, spec: WideSpec) -> bool:
         if min(choice.rows, choice.vectors, choice.near) < 1 or choice.rows > spec.result[2]:
             return False
-        if choice.patterns:
+        if spec.form == "patterns":
             inputs = spec.kernel[1] * spec.tile_rows(choice.rows)
             return choice.vectors == 1 and inputs + choice.rows + 2 <= self.machine.registers
-        return choice.vectors <= spec.row_vectors and choice.rows * choice.vectors <= self.machine.registers - 4
+        most = wide_forms.MODULES[spec.form].most_sums(self.machine)
+        return choice.vectors <= len(spec.row_starts) and choice.rows * choice.vectors <= most
 
     def estimate(self, spec: WideSpec, encoded: Elements | Patterns) -> float:
         if isinstance(encoded, Patterns):
-            return patterns.estimate(encoded, spec, self.machine)
+            return float(wide_forms.MODULES[spec.form].estimate(encoded, spec, self.machine))
         assert self.layer.weight is not None
         return elements.estimate(np.asarray(self.layer.weight), spec, self.machine)
 
@@ -80,4 +81,4 @@ class WideLayer:
 
 
 def choice_of(spec: WideSpec) -> WideChoice:
-    return WideChoice(spec.form == "patterns", spec.rows, spec.vectors, spec.near)
+    return WideChoice(spec.form != "elements", spec.rows, spec.vectors, spec.near)

@@ -10,17 +10,15 @@ from numpy.typing import NDArray
 
 from lhcc.ir.reference_ops import DIALECT
 from lhcc.passes.encode_elements import Widened
-from lhcc.targets.cpu.elements import ElementsKernel
+from lhcc.targets.cpu import patterns, wide_forms
 from lhcc.targets.cpu.encode import widened
-from lhcc.targets.cpu.patterns import PatternsKernel
-from lhcc.targets.cpu.wide import WideSpec
+from lhcc.targets.cpu.wide import WideSpec, pieces
 from lhcc.targets.cpu.wide_choice import WideChoice, WideLayer, choice_of
 from lhcc.tuning.space import Kernel, Task, random_map
 from lhcc.tuning.worker import Problem
 
 WORTH_MEASURING = 1.5  # times the best estimate
 NEAR = (1.0, 0.5, 2.0, 0.25)  # times what is thought to fit the first-level cache
-KERNELS = {"elements": ElementsKernel, "patterns": PatternsKernel}
 
 
 def tasks(found: Sequence[tuple[WideLayer, Widened]], evict: int) -> list[Task]:
@@ -40,7 +38,7 @@ def _task(key: str, alike: Sequence[tuple[WideLayer, Widened]], evict: int) -> T
         assert encoded is not None
         made = widened(layer, *encoded)
         spec = WideSpec.from_json(made.spec)
-        return Kernel(made.spec, lambda: KERNELS[spec.form](spec, layer.result).build(), made.constants)
+        return Kernel(made.spec, lambda: wide_forms.kernel(spec, layer.result), made.constants)
 
     def problem() -> Problem:
         x = random_map(layer.image, 0)
@@ -72,25 +70,19 @@ def ranked(wide: WideLayer, first: WideChoice) -> list[tuple[WideChoice, float]]
 
 def _grid(wide: WideLayer, first: WideChoice) -> list[WideChoice]:
     """Even divisions of the image into register tiles, with more or less that is taken together."""
-    height, across = wide.layer.result[2], -(-wide.layer.result[3] // wide.machine.lanes)
     own = wide.encoded(first)
     assert own is not None
-    height, across = own[0].result[2], own[0].row_vectors
+    height, across = own[0].result[2], len(own[0].row_starts)
     bytes_near = first.near * first.rows * first.vectors
     found = []
     for form in (False, True):
-        most = own[0].result[1] if form else own[0].image[1]
-        for rows in _pieces(height):
-            for vectors in [1] if form else _pieces(across):
+        most = own[0].result[1] if wide_forms.module(form, wide.machine) is patterns else own[0].image[1]
+        for rows in pieces(height):
+            for vectors in pieces(across):
                 fitting = bytes_near / (rows * vectors)
                 nears = {max(1, min(most, round(fitting * share))) for share in NEAR}
                 found += [WideChoice(form, rows, vectors, near) for near in nears]
     return found
-
-
-def _pieces(count: int) -> list[int]:
-    """The longest piece of each number of even pieces."""
-    return sorted({-(-count // parts) for parts in range(1, count + 1)})
 
 
 def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
@@ -98,9 +90,11 @@ def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
     x, out = x.reshape(spec.image), np.zeros(spec.wide, np.float32)
     rows = np.arange(spec.wide[3]) - spec.padding[0]
     inside = (rows >= 0) & (rows < spec.image[2])
-    for column in range(spec.wide[2]):
-        columns = np.arange(spec.result[3]) * spec.strides[1] + column * spec.dilation[1] - spec.padding[1]
+    copies = range(spec.kernel[1]) if spec.shifted else [0]
+    for copy in copies:
+        outputs = np.arange(spec.result[3] if spec.shifted else spec.wide[4])
+        columns = outputs * spec.strides[1] + copy * spec.dilation[1] - spec.padding[1]
         real = (columns >= 0) & (columns < spec.image[3])
         part = x[:, :, rows[inside]][:, :, :, columns[real]]
-        out[:, :, column, np.flatnonzero(inside)[:, None], np.flatnonzero(real)] = part
+        out[:, :, copy, np.flatnonzero(inside)[:, None], np.flatnonzero(real)] = part
     return out
