@@ -2,13 +2,16 @@
 
 Steps are text, so that they can be part of a kernel's specification: "clip 0 255", "clip 0 -" (no upper bound),
 "shift 5" (halves round up), "shifts 2 0" (each channel's own shift from table 2, to the left where it is negative;
-1: in 64 bits), "requant 2 1" (multiplier from table 2 and shift from the next one; 1: in 64 bits), "scale 2"
-(the same with multiplier / 2^shift as float32 in table 2, computed in float64 where that is exact: processors have no
-fast product of 64-bit integers), "add 0 3" (the sum << 0 plus the other operand << 3).
+1: in 64 bits), "high 2 0 34" (times the multiplier from table 2, shifted to the right by 34, for which the upper half
+of the product is enough; before that shifted to the left by 0, so that the shift is at least 33), "requant 2 1"
+(multiplier from table 2 and shift from the next one; 1: in 64 bits), "scale 2" (the same with multiplier / 2^shift as
+float32 in table 2, computed in float64 where that is exact: processors have no fast product of 64-bit integers),
+"add 0 3" (the sum << 0 plus the other operand << 3).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from lhcc.ir.vector import const, typed
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 FLOAT_EXACT = 1 << 53  # below this every integer is a float64
+DEEP, DEEPEST = 33, 62  # shifts of a product whose lower 32 bits decide nothing, the bit that rounds being above them
 
 
 def fits(low: Any, high: Any) -> bool:
@@ -30,6 +34,27 @@ def fits(low: Any, high: Any) -> bool:
 
 def clip_step(low: int | None, high: int | None) -> str:
     return f"clip {'-' if low is None else low} {'-' if high is None else high}"
+
+
+@dataclass(frozen=True)
+class Upper:
+    """A requantisation of which the upper 32 bits of 64-bit products tell all: (x << left) * multiplier >> right."""
+
+    multiplier: Ints
+    left: int
+    right: int
+
+    @classmethod
+    def of(cls, multiplier: Ints, shift: Ints, x: TensorType) -> Upper | None:
+        """Multipliers grow until all channels shift alike, and by what is then left over, up to `DEEP`."""
+        bits = np.array([int(m).bit_length() for m in multiplier])
+        least, most = int(shift.max()), int((shift + 31 - bits).min())
+        common = max(least, min(most, DEEP))
+        left = max(0, DEEP - common)
+        low, high = (int(v) << left for v in (x.low.min(), x.high.max()))
+        if least > most or common + left > DEEPEST or not fits(low, high):
+            return None
+        return cls(multiplier << (common - shift), left, common + left)
 
 
 class StepWriter:
@@ -43,11 +68,14 @@ class StepWriter:
         self.tables: list[np.ndarray] = []
 
     def write(self, step: Clip | Requantise, x: TensorType) -> None:
-        """One more step, for `x`."""
-        if isinstance(step, Clip):
-            self.steps.append(clip_step(step.low, step.high))
-        else:
+        """One more step, for `x`.  Bounds that lie outside of its interval are not written."""
+        if isinstance(step, Requantise):
             self._requantise(step, x)
+            x = replace(step, low=None, high=None).infer(x)
+        low = step.low if step.low is not None and step.low > x.low.min() else None
+        high = step.high if step.high is not None and step.high < x.high.max() else None
+        if low is not None or high is not None:
+            self.steps.append(clip_step(low, high))
 
     def _requantise(self, step: Requantise, x: TensorType) -> None:
         shift, multiplier = (np.broadcast_to(np.asarray(v), (self.channels,)) for v in (step.shift, step.multiplier))
@@ -62,17 +90,19 @@ class StepWriter:
             pad = (0, self.padded - self.channels)
             factor = np.ldexp(multiplier.astype(np.float32), -shift)
             exact = np.ldexp(factor.astype(np.float64), shift) == multiplier
+            upper = Upper.of(multiplier, shift, x)
             if (multiplier == 1).all():
                 self.steps.append(f"shifts {len(self.tables)} {int(wide)}")
                 self.tables.append(np.pad(shift, pad))
+            elif upper is not None:
+                self.steps.append(f"high {len(self.tables)} {upper.left} {upper.right}")
+                self.tables.append(np.pad(upper.multiplier, pad))
             elif self.floats and wide and exact.all() and max(-min(low), max(high)) < FLOAT_EXACT:
                 self.steps.append(f"scale {len(self.tables)}")
                 self.tables.append(np.pad(factor, pad).view(np.int32))
             else:
                 self.steps.append(f"requant {len(self.tables)} {int(wide)}")
                 self.tables += [np.pad(multiplier, pad, constant_values=1), np.pad(shift, pad)]
-        if step.low is not None or step.high is not None:
-            self.steps.append(clip_step(step.low, step.high))
 
     def table(self) -> np.ndarray:
         return np.concatenate(self.tables).astype(np.int32) if self.tables else np.zeros(1, np.int32)
@@ -94,6 +124,13 @@ def apply(
         elif name == "add":
             left, right = map(int, words)
             value = (value << const(left, lanes, "int32")) + (other << const(right, lanes, "int32"))
+        elif name == "high":
+            number, left, right = map(int, words)
+            wide = typed("int64", lanes)
+            factor = T.Cast(wide, get(table, integer(number) * padded + channel, lanes))
+            value = value << const(left, lanes, "int32") if left else value
+            upper = T.Cast(typed("int32", lanes), (T.Cast(wide, value) * factor) >> const(DEEP - 1, lanes, "int64"))
+            value = (upper + const(1 << (right - DEEP), lanes, "int32")) >> const(right - DEEP + 1, lanes, "int32")
         elif name == "scale":
             factor = T.reinterpret(
                 typed("float32", lanes), get(table, integer(int(words[0])) * padded + channel, lanes)
@@ -101,8 +138,8 @@ def apply(
             real = T.Cast(typed("float64", lanes), value) * T.Cast(typed("float64", lanes), factor)
             value = T.Cast(typed("int32", lanes), T.floor(real + const(0.5, lanes, "float64")))
         else:
-            number, wide = map(int, words)
-            dtype = "int64" if wide else "int32"
+            number, in64 = map(int, words)
+            dtype = "int64" if in64 else "int32"
             kind = typed(dtype, lanes)
             value = T.Cast(kind, value)
             if name == "requant":

@@ -57,6 +57,13 @@ def opaque(buffer: Expr, position: Expr, zero: Expr, name: str, dtype: str = "fl
     return view, [T.Bind(pointer, T.reinterpret(kind, hidden)), T.DeclBuffer(view, data=pointer)]
 
 
+def prefetch(buffer: Expr, position: Expr, write: bool = False) -> Stmt:
+    """Asks for a line to be brought into the first-level cache."""
+    place = T.address_of(T.BufferLoad(buffer, [position]))
+    hints = integer(int(write)), integer(3), integer(1)
+    return T.Evaluate(T.call_llvm_intrin("void", "llvm.prefetch", place, *hints))
+
+
 def register(name: str, dtype: str) -> Expr:
     """A buffer of one vector: LLVM promotes it to a register, which it does not do for a buffer of scalars."""
     return T.decl_buffer((1,), dtype, name, scope="global")

@@ -8,12 +8,12 @@ from typing import Any
 from tvm import tirx as T
 
 from lhcc.ir.int_steps import INT32, apply
-from lhcc.ir.tir import Expr, Stmt, flat, get, integer, loop, put, tensor, var
+from lhcc.ir.tir import Expr, Stmt, flat, get, integer, loop, prefetch, put, tensor, var
 from lhcc.ir.vector import const
 from lhcc.targets.cpu.conv import ConvKernel
 from lhcc.targets.cpu.conv import Sums as Registers
 from lhcc.targets.cpu.geometry import Rect
-from lhcc.targets.cpu.int_storage import ELEMENTS, wide
+from lhcc.targets.cpu.int_storage import ELEMENTS, PER_WORD, wide
 from lhcc.targets.cpu.int_sums import Sums
 from lhcc.targets.cpu.plan import ConvSpec, Shape
 
@@ -21,6 +21,7 @@ MADD_BYTES = {16: "avx512.pmaddubs.w.512", 8: "avx2.pmadd.ub.sw", 4: "ssse3.pmad
 MADD_HALVES = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}
 DOT = {16: "avx512.vpdpbusd.512", 8: "avx512.vpdpbusd.256"}
 UNROLL = 4  # words per turn of the innermost loop
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,19 @@ class IntConvKernel(ConvKernel):
 
     def load_lanes(self, x: Expr, position: Expr) -> Expr:
         return wide(get(x, position, self.spec.lanes), self.spec.lanes)
+
+    def _tile(self, shape: Shape) -> Stmt:
+        """The lines of the result and of the residual are asked for before the sums: every block of outputs is a stream
+        of its own, and processors follow few by themselves."""
+        maps = [(self.y, self.form.target, True)] + [(self.r, self.form.residual, False)] * bool(self.spec.residual)
+        code = []
+        for buffer, storage, written in maps:
+            line = LINE * PER_WORD[storage] // 4
+            for row in range(shape.height):
+                start = row * self.spec.target_row
+                for at in range(start, start + shape.width * self.spec.target_pixel, line):
+                    code.append(prefetch(buffer, self.spot + integer(at), written))
+        return T.SeqStmt([*code, super()._tile(shape)])
 
     # ---- the arithmetic
     def _products(self, shape: Shape, rect: Rect, sums: Registers, position: Expr, weight: Expr) -> list[Stmt]:

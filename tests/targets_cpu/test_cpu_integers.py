@@ -87,6 +87,24 @@ def test_random_network_is_exact(seed: int, target: str) -> None:
     np.testing.assert_array_equal(executable(x), program(x))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_requantisation_by_multipliers_is_exact(target: str) -> None:
+    """Sums, and what is added to them, scaled by multipliers of 24 bits, as quantised models are; halves included."""
+    rng = np.random.default_rng(7)
+    b = Builder()
+    x = b.input("x", (6, 7, 24), bits=8)
+    y = b.conv("y", x, rng.integers(-127, 128, (1, 1, 24, 20)), rng.integers(-9999, 9999, 20))
+    multipliers, shifts = rng.integers(1 << 23, 1 << 24, 20), rng.integers(30, 34, 20)
+    y = b.append(Requantise("y.q", (y,), shifts, multipliers, np.asarray(1.0), -100, 155))
+    z = b.conv("z", x, rng.integers(-3, 4, (3, 3, 24, 20)), padding=(1, 1, 1, 1))
+    z = b.append(Requantise("z.q", (z,), np.asarray(33), np.asarray(5 << 26), np.asarray(1.0), -128, 127))
+    other = b.append(Requantise("o.q", (y,), np.asarray(24), np.asarray(3 << 22), np.asarray(1.0), None, None))
+    total = b.relu("relu", b.add("sum", z, other))
+    program = b.build(b.append(Requantise("q", (total,), np.asarray(1), np.asarray(1), np.asarray(1.0), 0, 100)))
+    data = rng.integers(0, 256, (1, 24, 6, 7)).astype(np.float32)
+    np.testing.assert_array_equal(compiled(program, target)(data), program(data))
+
+
 def test_piecewise_activation_is_exact() -> None:
     b = Builder()
     x = b.input("x", (4, 5, 20), bits=8, fraction=4, signed=True)
