@@ -16,7 +16,7 @@ def kind(low: int, high: int, channels: int = 6) -> TensorType:
 
 def requantised(x: int, multiplier: int, shift: int) -> int:
     """In whole numbers of any size."""
-    grown = x * multiplier * 2 ** max(0, -shift)
+    grown = x * multiplier << max(0, -shift)
     right = max(shift, 0)
     return (grown + (1 << right >> 1)) >> right
 
