@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-from lhcc.errors import TargetError, UnsupportedOperator
+from lhcc.errors import TargetError
 from lhcc.frontend import import_model
 from lhcc.integer import Program
 from lhcc.ir.log import Lowered
@@ -44,7 +44,9 @@ def compile_model(
     chosen = make_options(options)
     parsed = base.parse(target)  # a wrong target is told before the model is read
     if parsed.integers_only and not isinstance(model, Program):
-        return _partitioned(model, inputs, parsed, chosen)
+        from lhcc.offload import compile_offloaded
+
+        return compile_offloaded(model, inputs, input_shapes, parsed, chosen)
     source = read_model(model, parsed, chosen, inputs, input_shapes)
     if source.program is not None:
         return parsed.compile_program(source.program, chosen, source.images)
@@ -74,59 +76,12 @@ def read_model(
         raise TargetError(
             "a model of floats cannot be computed by shifts and additions", "compile it with precision int8"
         )
-    if _is_approximated(model):
+    if is_approximated(model):
         model = model.model
     return Source(target, options, mod=import_model(model, inputs, input_shapes))
 
 
-def _partitioned(model: Any, inputs: Any, target: base.Target, options: base.Options) -> Any:
-    """For a target of integers only: the whole model on it, or what it holds there and the rest on the CPU."""
-    from lhcc.approximation.approximate import to_onnx
-    from lhcc.approximation.calibrate import read_calibration
-    from lhcc.approximation.calibrate import run as run_float
-    from lhcc.partition import partition
-    from lhcc.runtime.chain import Chain, Part
-
-    calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
-    proto = model.exact_activations if _is_approximated(model) else to_onnx(model, inputs)
-    parts = partition(proto)
-    if parts.circuit is None and (held_back := [r.text for r in parts.reasons if "not dyadic" in r.text]):
-        message = f"target '{target.name}' can place no layer: {held_back[0]}"
-        raise TargetError(message, "run: lhcc approximate model.onnx --max-error 0.01 -o dyadic.onnx")
-    if parts.whole or parts.circuit is None:  # where nothing can be held, the attempt says why
-        return target.compile_program(*_integers(model, inputs, options))
-    if options.strict:
-        shown = "; ".join(f"'{reason.layer}' {reason.text}" for reason in parts.reasons)
-        raise UnsupportedOperator(f"target '{target.name}' cannot hold the whole network: {shown}", "drop --strict")
-    data = read_calibration(calibrate, proto)
-    entry = parts.circuit.graph.input[0].name
-    seen = None if data is None else data.few()
-    if seen is not None and parts.before is not None:
-        names = [value.name for value in parts.before.graph.output]
-        seen = dict(zip(names, run_float(parts.before, seen), strict=True))[entry]
-    plain = replace(options, precision="fp32", calibrate=None, strict=False)
-    found = []
-    named = {"before, on the CPU": parts.before, "circuit": parts.circuit, "after, on the CPU": parts.after}
-    for name, part in named.items():
-        if part is None:
-            continue
-        if part is parts.circuit:
-            program, _, images = _integers(part, None, replace(options, calibrate=seen))
-            executable, batch = target.compile_program(program, options, images), None
-        else:
-            executable = compile_model(part, "cpu", None, None, vars(plain))
-            batch = part.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
-        reads = _names(part.graph.input, part)
-        found.append(Part(name, executable, reads, _names(part.graph.output, part), batch))
-    return Chain(tuple(found), _names(proto.graph.input, proto), _names(proto.graph.output, proto), parts.reasons)
-
-
-def _names(values: Any, proto: Any) -> tuple[str, ...]:
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    return tuple(value.name for value in values if value.name not in constants)
-
-
-def _is_approximated(model: Any) -> bool:
+def is_approximated(model: Any) -> bool:
     return type(model).__module__.startswith("lhcc.approximation")
 
 
@@ -136,9 +91,9 @@ def _integers(model: Any, inputs: Any, options: base.Options) -> tuple[Program, 
     from lhcc.approximation.quantise import quantise
 
     calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
-    if not _is_approximated(model):
+    if not is_approximated(model):
         model = to_onnx(model, inputs)
-    proto = model.model if _is_approximated(model) else model
+    proto = model.model if is_approximated(model) else model
     first = proto.graph.input[0].type.tensor_type.shape.dim
     images = first[0].dim_value if first and first[0].dim_value > 0 else 1
     return quantise(model, calibrate), options, images

@@ -35,6 +35,14 @@ class TargetError(LhccError):
     """Unknown target, unknown target argument, or a target that cannot place a layer."""
 
 
+class Unplaceable(TargetError):
+    """What a target cannot place, and another one may run: the layer that stands in the way, or "" for all of it."""
+
+    def __init__(self, layer: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.layer = layer
+
+
 class ArtifactError(LhccError):
     """An artifact is truncated, tampered with, too new, or made for another machine."""
 

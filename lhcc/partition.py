@@ -1,141 +1,171 @@
-"""A model that a target of integers cannot hold whole: the part that it can, what comes before, and what comes after.
+"""What of a model is integers: the parts that an integer program can hold, each of which begins at one tensor.
 
-    image ── before ──> entry ── circuit ──> cut tensors ── after ──> results
+    image ── Sub ──> centred ── Conv, Relu, Conv ──> logits ── Softmax ──> result
+    image ── Sub ──> centred ── lhcc.integers0 ──> logits ── Softmax ──> result
 
-The parts are ONNX models that read and write named tensors.  The cut is made here, before either side is compiled, and
-not by the external-codegen mechanism of TVM: integers come from the ONNX graph, whose quantisers and dyadic weights say
-what they mean, while TVM would see a float graph from which that has gone; and a program in integers is checked,
-profiled and saved by itself, which a function inside a TVM module is not.
+Only the ONNX graph says what integers mean, by its quantisers and dyadic weights, so this is decided here.  Where each
+instruction runs is decided later, in the Relax module that the node becomes (lhcc.passes.offload_integers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
+from onnx import helper
 from onnx.utils import Extractor
 
-from lhcc.approximation.graph import Graph
+from lhcc.approximation import quantised
+from lhcc.approximation.graph import Graph, attribute
 from lhcc.approximation.quantise import Reach, reach
+from lhcc.errors import LhccError
 from lhcc.ir.log import Reason
 
+DOMAIN = "lhcc"
+"""of the operators that stand for parts, and are called like them"""
 LAYERS = ("Conv", "Gemm", "MatMul", "QLinearConv")
 PASS = "partition"
+READS = "it reads "  # how a refusal begins that says nothing about the node itself
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part in integers: a model from `entry` to the tensors that others read, in the order of its node's outputs."""
+
+    name: str
+    entry: str
+    model: Any
+    before: Any | None
+    """what makes `entry` of the model's inputs, in floats; None where it is one"""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """`before` and `after` are None where there is nothing to do; `circuit` is None where no layer can be held."""
-
-    before: Any | None
-    circuit: Any | None
-    after: Any | None
+    model: Any
+    """the whole, with one node per region"""
+    regions: tuple[Region, ...]
     reasons: tuple[Reason, ...]
-    """one per node that is outside"""
-
-    @property
-    def whole(self) -> bool:
-        return self.circuit is not None and self.before is None and self.after is None
+    """one per node that stays floats"""
 
 
 def partition(model: Any) -> Partition:
-    """The largest part in integers that begins at one tensor: the model's input, or else what an outside node makes."""
-    inputs = _inputs(model)
-    if len(inputs) != 1:
-        return Partition(None, None, model, (Reason("", PASS, f"the model has {len(inputs)} inputs, a circuit one"),))
-    best: tuple[str, set[str]] | None = None
-    first: Reach | None = None
-    for entry in _entries(model, inputs[0]):
-        graph = Graph(model)
-        found = reach(graph, _declared(graph, inputs, entry))
-        first = first or found
-        held = _closed(graph, found, entry)
-        layers = sum(n.op_type in LAYERS for n in graph.nodes if n.output[0] in held)
-        if layers and (best is None or len(held) > len(best[1])):
-            best = entry, held
-        if entry == inputs[0].name and layers:
-            break  # what begins at the image holds most of a network; other beginnings are for images it cannot take
-    assert first is not None
-    if best is None:
-        return Partition(None, None, model, _reasons(Graph(model), set(), first.refused))
-    entry, held = best
-    refused = reach(Graph(model), _declared(Graph(model), inputs, entry)).refused
-    return _cut(Graph(model), entry, held, refused)
-
-
-def _inputs(model: Any) -> list[Any]:
     constants = {tensor.name for tensor in model.graph.initializer}
-    return [value for value in model.graph.input if value.name not in constants]
+    return _Cutter(model, {value.name: value for value in model.graph.input if value.name not in constants}).run()
 
 
-def _declared(graph: Graph, inputs: list[Any], entry: str) -> Any:
-    given = next((value for value in inputs if value.name == entry), None)
-    return given or onnx.helper.make_tensor_value_info(entry, onnx.TensorProto.FLOAT, graph.shapes[entry])
+@dataclass
+class _Cutter:
+    model: Any
+    inputs: dict[str, Any]
+    held: dict[str, str] = field(default_factory=dict)
+    """node (its first output) -> the tensor at which its region begins"""
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> Partition:
+        graph, entries = Graph(self.model), list[str]()
+        for entry in self._entries(graph):
+            found = reach(Graph(self.model), self._declared(graph, entry))
+            for name, why in found.refused.items():
+                if self.refused.get(name, READS).startswith(READS):
+                    self.refused[name] = why
+            held = self._closed(graph, found)
+            if any(node.op_type in LAYERS for node in graph.nodes if node.output[0] in held):
+                entries.append(entry)
+                self.held |= dict.fromkeys(held, entry)
+        return self._cut(graph, entries)
+
+    def _entries(self, graph: Graph) -> Iterator[str]:
+        """The inputs; then, in order, tensors of nodes outside on which a layer of integers depends."""
+        yield from self.inputs
+        layers = _layers_of_integers(graph)
+        for k, node in enumerate(graph.nodes):
+            name = node.output[0]
+            shape = graph.shapes.get(name, [])
+            if name in self.held or name in graph.constants or len(shape) not in (2, 4) or not all(shape[1:]):
+                continue
+            below = _below(graph.nodes[k + 1 :], name)
+            if (below & layers) - set(self.held):
+                yield name
+
+    def _declared(self, graph: Graph, entry: str) -> Any:
+        if entry in self.inputs:
+            return self.inputs[entry]
+        return helper.make_tensor_value_info(entry, onnx.TensorProto.FLOAT, graph.shapes[entry])
+
+    def _closed(self, graph: Graph, found: Reach) -> set[str]:
+        """The nodes that can be held such that all they give to others can be given."""
+        held = found.nodes - set(self.held)
+        while True:
+            read = {n for node in graph.nodes if node.output[0] not in held for n in node.input} | set(graph.outputs)
+            gone = {n.output[0] for n in graph.nodes if n.output[0] in held and _leaks(n, read, found.tensors)}
+            if not gone:
+                return held
+            held -= gone
+
+    def _cut(self, graph: Graph, entries: list[str]) -> Partition:
+        model = onnx.shape_inference.infer_shapes(graph.finished())
+        extractor, nodes, regions = Extractor(model), list[Any](), list[Region]()
+        for node in model.graph.node:
+            entry = self.held.get(node.output[0])
+            if entry is None:
+                nodes.append(node)
+            elif entry in entries:  # its first node stands for all
+                entries.remove(entry)
+                name, outputs = f"integers{len(regions)}", self._given(model.graph, entry)
+                before = None if entry in self.inputs else extractor.extract_model(list(self.inputs), [entry])
+                regions.append(Region(name, entry, extractor.extract_model([entry], outputs), before))
+                nodes.append(helper.make_node(name, [entry], outputs, name, domain=DOMAIN))
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        return Partition(model, tuple(regions), tuple(self._reasons(graph)))
+
+    def _given(self, graph: Any, entry: str) -> list[str]:
+        """The tensors that a region gives to others, in the order in which they are made."""
+        inside = [node for node in graph.node if self.held.get(node.output[0]) == entry]
+        read = {name for node in graph.node if self.held.get(node.output[0]) != entry for name in node.input}
+        read |= {value.name for value in graph.output}
+        return [name for node in inside for name in node.output if name in read]
+
+    def _reasons(self, graph: Graph) -> Iterator[Reason]:
+        for node in graph.nodes:
+            name = node.output[0]
+            if name not in self.held and not _is_constant(graph, node):
+                why = self.refused.get(name, "what it gives is read outside, and no program gives it")
+                yield Reason(node.name or name, PASS, f"outside the circuit: {why}")
 
 
-def _entries(model: Any, image: Any) -> Iterator[str]:
-    """The image; then, in order, the tensors that nodes which an integer program cannot hold make."""
-    yield image.name
-    graph = Graph(model)
-    outside = reach(graph, image).refused
+def _layers_of_integers(graph: Graph) -> set[str]:
+    """The layers whose weights are integers times a scale."""
+    known, found = quantised.constants_of(graph), set[str]()
     for node in graph.nodes:
-        shape = graph.shapes.get(node.output[0], [])
-        if node.output[0] in outside and len(shape) in (2, 4) and all(shape):
-            yield node.output[0]
+        if node.op_type not in LAYERS:
+            continue
+        axis = int(node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)))
+        try:
+            if node.op_type != "QLinearConv":
+                quantised.weight_of(graph, known, node.input[1], axis, node.name)
+        except LhccError:
+            continue
+        found.add(node.output[0])
+    return found
 
 
-def _closed(graph: Graph, found: Reach, entry: str) -> set[str]:
-    """The nodes that can be held such that all they give to others can be given; a path that leaves does not return."""
-    held = set(found.nodes)
-    while True:
-        read = {n for node in graph.nodes if node.output[0] not in held for n in node.input} | set(graph.outputs)
-        gone = {n.output[0] for n in graph.nodes if n.output[0] in held and _leaks(n, read, found.tensors)}
-        if not gone:
-            return held
-        held -= gone
+def _below(nodes: Iterable[Any], tensor: str) -> set[str]:
+    """Those of `nodes`, which are in order, that depend on a tensor."""
+    made, found = {tensor}, set[str]()
+    for node in nodes:
+        if made & set(node.input):
+            made |= set(node.output)
+            found.add(node.output[0])
+    return found
 
 
 def _leaks(node: Any, read: Iterable[str], tensors: set[str]) -> bool:
     return any(name in read and name not in tensors for name in node.output)
 
 
-def _cut(graph: Graph, entry: str, held: set[str], refused: dict[str, str]) -> Partition:
-    model = onnx.shape_inference.infer_shapes(graph.finished())
-    nodes = {node.output[0]: node for node in graph.nodes if node.output[0] not in graph.constants}
-    constants = set(graph.constants)
-    ahead = _ancestors(graph, entry)
-    rest = [n for n in nodes if n not in held and n not in ahead]
-    wanted = {x for n in rest for x in nodes[n].input if x and x not in constants}
-    made = {x for n in held for x in nodes[n].output}
-    later = {x for n in rest for x in nodes[n].output}
-    cut = [x for x in made if x in wanted or x in graph.outputs]
-    order = [x for node in graph.nodes for x in node.output if x in cut]
-    early = {x for n in ahead if n in nodes for x in nodes[n].output}
-    first = [x for x in dict.fromkeys([entry, *sorted(wanted - made - later)]) if x in early]
-    source = {value.name for value in model.graph.input}
-    extractor = Extractor(model)
-    circuit = extractor.extract_model([entry], order)
-    before = extractor.extract_model(sorted(source - constants), first) if first else None
-    results = [x for x in graph.outputs if x in later]
-    after = extractor.extract_model(sorted(wanted - later), results) if results else None
-    return Partition(before, circuit, after, _reasons(graph, held, refused))
-
-
-def _ancestors(graph: Graph, tensor: str) -> set[str]:
-    """The nodes on which a tensor depends, its own maker among them."""
-    wanted, found = {tensor}, set[str]()
-    for node in reversed(graph.nodes):
-        if wanted & set(node.output):
-            found.add(node.output[0])
-            wanted |= set(node.input)
-    return found
-
-
-def _reasons(graph: Graph, held: set[str], refused: dict[str, str]) -> tuple[Reason, ...]:
-    return tuple(
-        Reason(node.name or node.output[0], PASS, f"outside the circuit: {refused.get(node.output[0], 'read outside')}")
-        for node in graph.nodes
-        if node.output[0] not in held and node.output[0] in refused | {n: "" for n in graph.outputs}
-    )
+def _is_constant(graph: Graph, node: Any) -> bool:
+    """A quantiser of constants is part of what they are."""
+    return all(name in graph.constants for name in node.input if name)

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 
 from lhcc.errors import LhccError
+from lhcc.ir.int_calls import is_known
 from lhcc.ir.log import Log, Lowered
 from lhcc.passes.fold_affine import FoldAffine
 from lhcc.passes.fold_constants import FoldConstants
@@ -51,22 +52,27 @@ def passes(target: Target, options: Options) -> list[Pass]:
     ]
 
 
-def lower(mod: tvm.IRModule, target: Target, options: Options) -> Lowered:
+def lower(mod: tvm.IRModule, target: Target, options: Options, after: int = 0) -> Lowered:
+    """`after` is the number of passes that the module went through before."""
     order = passes(target, options)
     log = Log()
-    mod = run(mod, order, log)
+    mod = run(mod, order, log, after)
     kernels = next(item for item in order if isinstance(item, LowerKernels))
     return Lowered(mod, kernels.layers, log.reasons, log.seconds)
 
 
-def run(mod: tvm.IRModule, order: list[Pass], log: Log) -> tvm.IRModule:
-    """Runs the passes.  LHCC_DUMP=dir writes the IR after each; LHCC_VERIFY=1 checks its form, 2 also its numbers."""
+def run(mod: tvm.IRModule, order: list[Pass], log: Log, after: int = 0) -> tvm.IRModule:
+    """Runs the passes, which are numbered after those before.
+
+    LHCC_DUMP=dir writes the IR after each; LHCC_VERIFY=1 checks its form, 2 also its numbers.
+    """
     folder, level = os.environ.get("LHCC_DUMP"), os.environ.get("LHCC_VERIFY") or "0"
     if level not in ("0", "1", "2"):
         raise LhccError(f"LHCC_VERIFY={level} is not 0, 1 or 2", "1 checks the form of the IR, 2 also its numbers")
-    verifier = _verifier(mod, order) if level == "2" else None
-    _dump(mod, folder, 0, "imported")
-    for number, item in enumerate(order, 1):
+    verifier = _verifier(mod, order) if level == "2" and is_known(mod) else None
+    if not after:
+        _dump(mod, folder, 0, "imported")
+    for number, item in enumerate(order, after + 1):
         start = time.perf_counter()
         try:
             after = item.run(mod, log)

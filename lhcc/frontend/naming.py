@@ -76,7 +76,7 @@ class LayerBuilder:
                     continue
                 for name, called in waiting:
                     names[name] = layer
-                    if isinstance(called, tvm.ir.Op) and called not in CALLS and called.get_attr("FLegalize") is None:
+                    if isinstance(called, tvm.ir.Op) and not _lowers(called):
                         unsupported.note(called.name.removeprefix("relax."), layer)
                 waiting.clear()
         unsupported.raise_if_any()
@@ -87,6 +87,13 @@ class LayerBuilder:
 
 # What needs no lowering: all shapes are static, so nothing asks for one at run time.
 CALLS = [tvm.ir.Op.get("relax.call_tir"), tvm.ir.Op.get("relax.shape_of")]
+
+
+def _lowers(operator: Any) -> bool:
+    """Whether the operator can be compiled: those of our dialects always can."""
+    if operator in CALLS or operator.name.startswith("lhcc."):
+        return True
+    return operator.get_attr("FLegalize") is not None
 
 
 @mutator

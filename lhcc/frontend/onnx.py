@@ -17,7 +17,7 @@ from lhcc.errors import InputError, ModelError
 from lhcc.frontend.checks import DTYPES, first_line, given_shapes, spelled, warn_about_nan
 from lhcc.frontend.layers import dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
-from lhcc.frontend.onnx_graph import GraphImporter
+from lhcc.frontend.onnx_graph import Converters, GraphImporter
 
 
 def from_file(path: Path, inputs: Any = None, input_shapes: Mapping[str, Any] | None = None) -> tvm.IRModule:
@@ -31,8 +31,13 @@ def from_file(path: Path, inputs: Any = None, input_shapes: Mapping[str, Any] | 
     return from_proto(model, inputs, input_shapes)
 
 
-def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] | None = None) -> tvm.IRModule:
-    """A ModelProto; an input with an initializer is a constant."""
+def from_proto(
+    model: Any,
+    inputs: Any = None,
+    input_shapes: Mapping[str, Any] | None = None,
+    converters: Converters | None = None,
+) -> tvm.IRModule:
+    """A ModelProto; an input with an initializer is a constant.  `converters` are for operators of other domains."""
     graph = model.graph
     weights = {tensor.name: _array(tensor) for tensor in graph.initializer}
     for name, array in weights.items():
@@ -45,7 +50,7 @@ def from_proto(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] |
         for value in declared
     }
     builder = LayerBuilder()
-    importer = GraphImporter(model, builder)
+    importer = GraphImporter(model, builder, converters)
     values = {**weights, **parameters, **_empty(parameters)}
     builder.main(list(parameters.values()), lambda: importer.convert(graph, values))
     return builder.finish(input_names=list(parameters), output_names=[value.name for value in graph.output])

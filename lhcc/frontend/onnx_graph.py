@@ -7,6 +7,7 @@ the function that ONNX defines it by; those left over are gathered into one erro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,13 +67,16 @@ NOT_COMPILED = {"MaxUnpool", "RoiAlign", "CumSum", "Scatter", "ScatterElements"}
 DEFINED = {"Attention", "AffineGrid", "RMSNormalization", "LayerNormalization"}
 _TVM: dict[str, Any] = {k: v for k, v in onnx_frontend._get_convert_map().items() if k not in {"Constant", *DEFINED}}
 Scope = dict[str, Any]
+Converters = Mapping[tuple[str, str], Callable[[Node], list[Any]]]
 
 
 class GraphImporter:
     """Converts one model into the dataflow block that `builder` is in."""
 
-    def __init__(self, model: Any, builder: LayerBuilder) -> None:
+    def __init__(self, model: Any, builder: LayerBuilder, converters: Converters | None = None) -> None:
+        """`converters` are for operators that ONNX does not have, by domain and name."""
         self.builder = builder
+        self.converters = converters or {}
         self.unsupported = Unsupported()
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.opsets = opsets_of(model.opset_import)
@@ -149,7 +153,7 @@ class GraphImporter:
 
     def _is_convertible(self, node: Any, opset: int) -> bool:
         kind = str(node.op_type)
-        if (node.domain, kind) in self.functions:
+        if (node.domain, kind) in self.functions or (node.domain, kind) in self.converters:
             return True
         if domain_of(node.domain):
             return False
@@ -174,7 +178,9 @@ class GraphImporter:
         for i in VALUE_OPERANDS.get(node.op_type, ()):
             if i < len(inputs) and inputs[i] is not None and not isinstance(inputs[i], np.ndarray):
                 raise ValueNeeded(i)
-        if node.op_type in CONVERTERS:
+        if (node.domain, node.op_type) in self.converters:
+            results = self.converters[node.domain, node.op_type](Node(node, inputs, opset, self.builder))
+        elif node.op_type in CONVERTERS:
             results = CONVERTERS[node.op_type](Node(node, inputs, opset, self.builder))
         elif node.op_type in _TVM:
             results = self._by_tvm(node, inputs, opset)

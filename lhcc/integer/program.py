@@ -65,16 +65,24 @@ class Program:
     def quantise(self, *inputs: np.ndarray) -> tuple[Ints, ...]:
         """The user's float arrays (in `layout`) as the integers that `run` takes."""
         self._count(inputs)
-        moved = [np.moveaxis(x, 1, -1) if x.ndim == 4 and self.layout == "NCHW" else x for x in map(np.asarray, inputs)]
-        return tuple(step.quantise(x) for step, x in zip(self.inputs, moved, strict=True))
+        arrays = map(self.channel_last, map(np.asarray, inputs))
+        return tuple(step.quantise(x) for step, x in zip(self.inputs, arrays, strict=True))
 
     def dequantise(self, *outputs: Ints) -> tuple[np.ndarray, ...]:
         """What integer results stand for, float32, in the user's layout."""
-        reals = []
-        for name, q in zip(self.outputs, outputs, strict=True):
-            y = (q * self.types[name].scale).astype(np.float32)
-            reals.append(np.moveaxis(y, -1, 1) if y.ndim == 4 and self.layout == "NCHW" else y)
-        return tuple(np.ascontiguousarray(y) for y in reals)
+        return tuple(self.real(name, q) for name, q in zip(self.outputs, outputs, strict=True))
+
+    def real(self, name: str, integers: Ints) -> np.ndarray:
+        """What the integers of one tensor stand for, float32, in the user's layout."""
+        return self.in_layout((integers * self.types[name].scale).astype(np.float32))
+
+    def channel_last(self, x: np.ndarray) -> np.ndarray:
+        """A batch in the user's layout as instructions take it."""
+        return np.moveaxis(x, 1, -1) if x.ndim == 4 and self.layout == "NCHW" else x
+
+    def in_layout(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of `channel_last`."""
+        return np.ascontiguousarray(np.moveaxis(x, -1, 1) if x.ndim == 4 and self.layout == "NCHW" else x)
 
     def __call__(self, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         results = self.dequantise(*self.run(*self.quantise(*inputs)))

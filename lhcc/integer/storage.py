@@ -6,6 +6,7 @@ import dataclasses
 import json
 import typing
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,13 @@ KINDS: dict[str, type[Instruction]] = {kind.__name__: kind for kind in _KINDS}
 def to_parts(program: Program) -> tuple[str, dict[str, np.ndarray]]:
     """The program's JSON text and its arrays; an array field stands in the text as {"array": key}."""
     arrays: dict[str, np.ndarray] = {}
-    steps = []
-    for step in program.instructions:
-        fields: dict[str, Any] = {"op": type(step).__name__}
-        for field in dataclasses.fields(step):
-            value = getattr(step, field.name)
-            if isinstance(value, np.ndarray | np.generic):
-                key = f"a{len(arrays)}"
-                arrays[key] = np.asarray(value)
-                value = {"array": key}
-            fields[field.name] = value
-        steps.append(fields)
+
+    def keep(array: np.ndarray) -> str:
+        key = f"a{len(arrays)}"
+        arrays[key] = array
+        return key
+
+    steps = [to_fields(step, keep) for step in program.instructions]
     text = {"format": FORMAT, "layout": program.layout, "outputs": program.outputs, "instructions": steps}
     return json.dumps(text, indent=1), arrays
 
@@ -47,13 +44,25 @@ def from_parts(text: str, arrays: typing.Mapping[str, np.ndarray]) -> Program:
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise ArtifactError(f"integer program of format {data['format']}, and this lhcc reads format {FORMAT}")
-        steps = [_step(fields, arrays) for fields in data["instructions"]]
+        steps = [from_fields(fields, arrays) for fields in data["instructions"]]
         return Program(steps, data["outputs"], data["layout"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"not an integer program: {error!r}") from error
 
 
-def _step(fields: dict[str, Any], arrays: typing.Mapping[str, np.ndarray]) -> Instruction:
+def to_fields(step: Instruction, keep: Callable[[np.ndarray], str]) -> dict[str, Any]:
+    """One instruction as plain values; `keep` takes an array and says under which key it will be found."""
+    fields: dict[str, Any] = {"op": type(step).__name__}
+    for field in dataclasses.fields(step):
+        value = getattr(step, field.name)
+        if isinstance(value, np.ndarray | np.generic):
+            value = {"array": keep(np.asarray(value))}
+        fields[field.name] = value
+    return fields
+
+
+def from_fields(fields: typing.Mapping[str, Any], arrays: typing.Mapping[str, np.ndarray]) -> Instruction:
+    """The inverse of to_fields."""
     kind = KINDS[fields["op"]]
     values = {}
     for field in dataclasses.fields(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,3 +49,5 @@ class Lowered:
     layers: list[LayerRecord]
     reasons: list[Reason]
     seconds: dict[str, float] = field(default_factory=dict)
+    modules: Sequence[Any] = ()
+    """machine code that some calls go to, as runtime modules"""

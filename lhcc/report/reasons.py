@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lhcc.errors import InputError
+from lhcc.errors import InputError, TargetError
 from lhcc.ir.log import Reason
 
 
@@ -19,10 +19,14 @@ def of_model(model: Any, target: str, shapes: Mapping[str, Any], options: Mappin
 
     chosen, parsed = make_options(options), parse(target)
     if parsed.integers_only:
-        from lhcc.approximation.approximate import to_onnx
-        from lhcc.partition import partition
+        from lhcc.offload import NothingPlaced, offloaded
 
-        return partition(to_onnx(model)).reasons
+        try:
+            return offloaded(model, None, shapes, parsed, chosen)[-1]
+        except NothingPlaced as error:
+            return error.reasons
+        except TargetError as error:  # of the design as a whole
+            return [Reason("", parsed.name, error.message)]
     return read_model(model, parsed, chosen, None, shapes).lower().reasons
 
 

@@ -14,7 +14,7 @@ from lhcc.runtime.library import tvm_version
 from lhcc.runtime.machine import mismatch
 from lhcc.runtime.program import Machine, Program
 
-OTHERS = {"fpga": "lhcc.targets.fpga.artifact", "chain": "lhcc.runtime.chain"}
+OTHERS = {"fpga": "lhcc.targets.fpga.artifact", "mixed": "lhcc.runtime.mixed"}
 """kind -> module with `load(path, threads)`, for artifacts that are no program of TVM's virtual machine"""
 
 

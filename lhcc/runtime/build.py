@@ -23,7 +23,12 @@ from lhcc.runtime.steps import Steps, read
 ROOMY = 1 << 20  # bytes per thread that are spent on keeping what threads write apart: what second-level caches hold
 
 
-def build(
+def build(lowered: Any, target: Any, **how: Any) -> Executable:
+    """`build_program`, ready to be called."""
+    return Executable(build_program(lowered, target, **how))
+
+
+def build_program(
     lowered: Any,
     target: Any,
     *,
@@ -32,7 +37,7 @@ def build(
     pass_config: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     limits: tuple[int | None, int | None] = (None, None),
-) -> Executable:
+) -> Program:
     """`lowered.mod` compiled for `target`; `lowered.layers` must have one record per kernel call, in order.
 
     `limits` are the bytes of RAM and of flash that there are.
@@ -45,13 +50,16 @@ def build(
         )
     tvm_target = target.tvm_target()
     steps = read(lowered.mod["main"])
-    kernels = {step.kernel: lowered.mod[step.kernel] for step in steps.steps}
+    own = {gv.name_hint: function for gv, function in lowered.mod.functions.items()}
+    kernels = {step.kernel: own[step.kernel] for step in steps.steps if step.kernel in own}
     tools = board.tools if board else ""
     outputs = output_specs(steps, output_names)
     budget = Budget(*limits)
     layout = place(steps, roomy=ROOMY * threads if threads > 1 and limits[0] is None else 0)
     budget.check(footprint.of_layout(layout, steps.inputs, outputs))
-    code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools) if kernels else b""
+    code = b""
+    if kernels or lowered.modules:
+        code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools, lowered.modules)
     bytecode = emit(steps, layout)
     weights, constants = pack(steps.constants)
     program = Program(
@@ -72,7 +80,7 @@ def build(
         copies=layout.copies,
     )
     budget.check(footprint.of_program(program))
-    return Executable(program)
+    return program
 
 
 def pack(constants: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[Placement]]:

@@ -30,10 +30,11 @@ def compile_kernels(
     pass_config: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     tools: str = "",
+    modules: Sequence[Any] = (),
 ) -> bytes:
-    """A shared library that holds each PrimFunc of `kernels` under its name."""
+    """A shared library that holds each PrimFunc of `kernels` under its name, and what runtime modules hold."""
     jobs = jobs or os.cpu_count() or 1
-    groups = _groups(kernels, 1 if jobs == 1 else jobs * GROUPS_PER_JOB)
+    groups = _groups(kernels, 1 if jobs == 1 else jobs * GROUPS_PER_JOB) if kernels else []
     count = len(groups)
     with scratch() as folder:
 
@@ -45,11 +46,13 @@ def compile_kernels(
                 tirx.build(module, _with(effort, target), pipeline=tir_pipeline.NAME).write_to_file(str(path))
             return path
 
-        objects = []
+        objects = [folder / f"module{number}.o" for number in range(len(modules))]
+        for path, compiled in zip(objects, modules, strict=True):
+            compiled.write_to_file(str(path))
         report("compiling kernels", 0, count)
         for path in _each(compile_group, count, jobs):
             objects.append(path)
-            report("compiling kernels", len(objects), count)
+            report("compiling kernels", len(objects) - len(modules), count)
         return link(objects, target, folder / "kernels.so", tools)
 
 

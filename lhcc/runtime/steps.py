@@ -1,6 +1,7 @@
 """Reads a lowered `main` as a list of kernel calls on buffers: who writes what, who reads it, and for how long.
 
-A lowered `main` holds `call_tir`, reshapes (which only rename memory), tuples and constants; all shapes are static.
+A lowered `main` holds `call_tir`, `call_dps_packed`, reshapes (which only rename memory), tuples and constants; all
+shapes are static.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tvm import relax
-from tvm.ir import Call, GenericConst
+from tvm.ir import Call, GenericConst, GlobalVar
 
 from lhcc.runtime.memory import Lifetime, Sized
 from lhcc.runtime.program import TensorSpec
 
+CALLS = {"relax.call_tir", "relax.call_dps_packed"}  # of a function of the module, of one outside
 RESHAPES = {"relax.reshape", "relax.flatten", "relax.squeeze", "relax.expand_dims"}
 
 
@@ -90,7 +92,7 @@ class _Reader:
         if isinstance(expr, relax.TupleGetItem):
             return self.value(expr.tuple_value, name)[expr.index]
         if isinstance(expr, Call) and hasattr(expr.op, "name"):
-            if expr.op.name == "relax.call_tir":
+            if expr.op.name in CALLS:
                 return self._kernel_call(expr, name)
             if expr.op.name in RESHAPES:
                 shape, dtype = _tensor_type(expr.ty)
@@ -106,7 +108,8 @@ class _Reader:
         return self.constant_refs[expr]
 
     def _kernel_call(self, call: Call, name: str) -> Any:
-        kernel, args = call.args[0].name_hint, call.args[1]
+        callee, args = call.args
+        kernel = callee.name_hint if isinstance(callee, GlobalVar) else str(callee.global_symbol)
         fields = args.fields if isinstance(args, relax.Tuple) else [args]
         reads = [self.value(arg, name) for arg in fields]
         out_types = call.ty_args[0].fields if hasattr(call.ty_args[0], "fields") else [call.ty_args[0]]

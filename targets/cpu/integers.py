@@ -6,6 +6,7 @@ sum.  A map is stored as narrow as its interval allows and as those that read it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,7 @@ from lhcc.integer import (
     Requantise,
     SumPool,
 )
+from lhcc.integer.ported import Port, Ported, alike
 from lhcc.ir.calls import KernelCalls
 from lhcc.ir.graph import constant
 from lhcc.ir.int_steps import StepWriter, fits, narrow
@@ -43,16 +45,25 @@ from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
 from lhcc.targets.cpu.int_tail import Tail, tail_of
 from lhcc.targets.cpu.machine import Machine
 
+Element = Callable[[int, int], str]
 LABELS = {Conv: "int_conv2d", Dense: "int_dense", MaxPool: "int_max_pool2d", SumPool: "int_sum_pool2d"}
 
 
 def lower(program: Program, machine: Machine, options: Options, images: int = 1) -> Lowered:
-    return _Lowering(program, machine, options, images).run()
+    """`options.io` says what goes in and comes out; integers are as narrow as they can be."""
+    return _Lowering(alike(program, options.io == "integer"), machine, options, images, narrowest).run()
+
+
+def lower_part(ported: Ported, machine: Machine, options: Options, images: int) -> Lowered:
+    """Part of a program, between others."""
+    return _Lowering(ported.complete(), machine, options, images, lambda low, high: "int64").run()
 
 
 class _Lowering:
-    def __init__(self, program: Program, machine: Machine, options: Options, images: int) -> None:
-        self.program, self.machine, self.options, self.images = program, machine, options, images
+    def __init__(self, ported: Ported, machine: Machine, options: Options, images: int, element: Element) -> None:
+        """`element` is the type of integers of an interval that go in or come out."""
+        self.ported, self.program, self.element = ported, ported.program, element
+        self.machine, self.options, self.images = machine, options, images
         self.calls = KernelCalls()
         self.values: dict[str, Any] = {}
         self.done: set[str] = set()
@@ -65,11 +76,11 @@ class _Lowering:
                 raise TargetError(f"layer '{name}' needs {need} bits, and the CPU's integers have 32", "use fewer bits")
         if self.options.arith == "shift":
             self._only_powers_of_two()
-        parameters = [self._input(step) for step in program.inputs]
+        parameters = [self._input(*pair) for pair in zip(self.ported.inputs, program.inputs, strict=True)]
         for step in program.instructions:
             if step.name not in self.done and not isinstance(step, Input):
                 self._instruction(step)
-        outputs = [self._output(name) for name in program.outputs]
+        outputs = [self._output(port) for port in self.ported.outputs]
         return self.calls.lowered(parameters, outputs)
 
     def _only_powers_of_two(self) -> None:
@@ -89,7 +100,7 @@ class _Lowering:
     def maps(self) -> dict[str, Map]:
         return self._stored[0]
 
-    def _input(self, step: Input) -> Any:
+    def _input(self, port: Port, step: Input) -> Any:
         place = self.maps[step.name]
         shape: tuple[int, ...] = (self.images, place.channels, place.height, place.width)
         if len(step.shape) == 1:
@@ -97,29 +108,30 @@ class _Lowering:
         elif self.program.layout != "NCHW":
             raise TargetError("the CPU target reads images as NCHW", "export the model with channels first")
         kind = self.program.types[step.name]
-        if kind.scale.ndim or (kind.low != kind.low[0]).any() or (kind.high != kind.high[0]).any():
+        low, high, threads = int(kind.low.min()), int(kind.high.max()), self.options.threads
+        if not port.integer and (kind.scale.ndim or (kind.low != low).any() or (kind.high != high).any()):
             raise TargetError(
                 f"input '{step.name}' has a scale or an interval of its own per channel", "use one for all"
             )
-        scale, low, high, threads = float(kind.scale), int(kind.low[0]), int(kind.high[0]), self.options.threads
-        element = narrowest(low, high) if self.options.io == "integer" else "float32"
-        label = "take" if self.options.io == "integer" else "quantise"
+        element = self.element(low, high) if port.integer else "float32"
+        label, unit = ("take", 1.0) if port.integer else ("quantise", float(kind.scale))
 
         def make() -> Any:
-            if label == "take":
+            if port.integer:
                 return int_maps.take(shape, place, element, low, high, threads)
-            return int_maps.quantise(shape, place, scale, low, high, threads)
+            return int_maps.quantise(shape, place, unit, low, high, threads)
 
         parameter = relax.Var(step.name, relax.TensorType(list(shape), element))
-        key = f"{label} {shape} {place} {scale!r} {low} {high}"
+        key = f"{label} {shape} {element} {place} {unit!r} {low} {high}"
         self.values[step.name] = self.calls.call(step.name, label, key, make, [parameter], place.shape, "int32")
         return parameter
 
-    def _output(self, name: str) -> Any:
+    def _output(self, port: Port) -> Any:
+        name = port.name
         place, kind = self.maps[name], self.program.types[name]
         shape = (self.images, place.channels, place.height, place.width)[: 4 if len(kind.shape) == 3 else 2]
-        if self.options.io == "integer":
-            element = narrowest(int(kind.low.min()), int(kind.high.max()))
+        if port.integer:
+            element = self.element(int(kind.low.min()), int(kind.high.max()))
 
             def copy() -> Any:
                 return int_maps.give(place, shape, element, self.options.threads)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from lhcc.integer import Program
+from lhcc.integer.ported import Ported
 from lhcc.ir.log import Lowered
 from lhcc.passes.choose_layouts import ChooseLayouts
 from lhcc.passes.encode_elements import EncodeElements
@@ -42,6 +43,9 @@ class CpuTarget:
 
     def lower_program(self, program: Program, options: Options, images: int) -> Lowered:
         return integers.lower(program, self.machine, options, images)
+
+    def lower_part(self, ported: Ported, options: Options, images: int) -> Lowered:
+        return integers.lower_part(ported, self.machine, options, images)
 
     def tvm_target(self) -> Any:
         return self.machine.tvm_target()

@@ -116,13 +116,13 @@ class FpgaExecutable:
         """Cycles per layer; with inputs the circuit is simulated too, and both counts are shown.
 
         `synthesis`: whether Yosys counts LUTs, flip-flops and memories; by default where it is installed."""
-        images = 2 if x is None else max(2, len(np.asarray(x)))
-        timing = self.predict(images)
-        simulated = None
-        if x is not None:
-            batch = np.asarray(x)
-            batch = np.concatenate([batch] * 2) if len(batch) == 1 else batch
-            simulated = self.simulate(*self.program.quantise(batch))
+        return self.profile_integers(*(() if x is None else self.program.quantise(np.asarray(x))), synthesis=synthesis)
+
+    def profile_integers(self, *inputs: Ints, synthesis: bool | None = None) -> FpgaProfile:
+        """The same with integers as inputs; of one image, two are taken, so that one follows the other."""
+        batches = [np.concatenate([x] * 2) if len(x) == 1 else x for x in inputs]
+        timing = self.predict(len(batches[0]) if batches else 2)
+        simulated = self.simulate(*batches) if batches else None
         counted = synthesised(self.pipeline) if (available() if synthesis is None else synthesis) else {}
         return FpgaProfile(
             rows(self.program, self.pipeline, timing, counted), timing.finished[0] + 1, timing.interval,

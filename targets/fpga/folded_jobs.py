@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lhcc.errors import TargetError
+from lhcc.errors import Unplaceable
 from lhcc.integer import (
     Add,
     Clip,
@@ -133,7 +133,7 @@ class Folding:
 
 
 def fold(program: Program) -> Folding:
-    """Raises TargetError where an instruction has no form on the array."""
+    """Raises Unplaceable where an instruction has no form on the array."""
     return _Folder(program).run()
 
 
@@ -146,7 +146,7 @@ class _Folder:
 
     def run(self) -> Folding:
         if len(self.program.inputs) != 1 or len(self.program.outputs) != 1:
-            raise TargetError("the folded array takes one input and one output", "use reuse=1")
+            raise Unplaceable("", "the folded array takes one input and one output", "use reuse=1")
         for step in self.program.instructions:
             if step.name not in self.done and not isinstance(step, Input):
                 self._job(step)
@@ -163,7 +163,7 @@ class _Folder:
         tensors = {s.tensor for s in job.sources}
         if len({-(-self.program.types[t].channels // INPUTS) for t in tensors}) > 1:
             message = f"'{job.name}' joins tensors of different numbers of {INPUTS}-channel blocks"
-            raise TargetError(message, "use reuse=1")
+            raise Unplaceable(job.name, message, "use reuse=1")
 
     def _real(self, name: str) -> str:
         while name in self.alias:
@@ -175,7 +175,8 @@ class _Folder:
             x = self.program.types[self._real(step.inputs[0])]
             users = self.program.users[step.name]
             if x.shape[:-1] not in ((1, 1), ()) and not all(isinstance(u, Dense) for u in users):
-                raise TargetError(f"'{step.name}' flattens an image for something else than a dense layer")
+                message = f"'{step.name}' flattens an image for something else than a dense layer"
+                raise Unplaceable(step.name, message)
             self.alias[step.name] = step.inputs[0]
             return
         t = self.program.types[step.name]
@@ -257,7 +258,7 @@ class _Folder:
         nothing = np.zeros(self.program.types[step.name].channels, np.int64)
         if isinstance(step, Conv):
             if step.stride[0] != step.stride[1]:
-                raise TargetError(f"'{step.name}': strides {step.stride} differ, and the folded array has one")
+                raise _strides(step)
             top, left = step.padding[:2]
             sources = [
                 Source(names[0], i * step.dilation[0] - top, j * step.dilation[1] - left, _dense(step, i, j))
@@ -275,7 +276,7 @@ class _Folder:
         if isinstance(step, SumPool):
             single = self.program.types[step.name].shape[:2] == (1, 1)  # one window: its stride does not matter
             if step.stride[0] != step.stride[1] and not single:
-                raise TargetError(f"'{step.name}': strides {step.stride} differ, and the folded array has one")
+                raise _strides(step)
             top, left = step.padding[:2]
             places = [(i - top, j - left) for i in range(step.kernel[0]) for j in range(step.kernel[1])]
             return [Source(names[0], i, j, one) for i, j in places], nothing, 1 if single else step.stride[0]
@@ -292,7 +293,11 @@ class _Folder:
         if isinstance(step, Clip) or (isinstance(step, Requantise) and (step.multiplier == 1).all()):
             return [Source(names[0], 0, 0, one)], nothing, 1
         kind = "activation by table" if isinstance(step, Piecewise) else type(step).__name__
-        raise TargetError(f"'{step.name}': the folded array has no {kind} of this form", "use reuse=1")
+        raise Unplaceable(step.name, f"'{step.name}': the folded array has no {kind} of this form", "use reuse=1")
+
+
+def _strides(step: Conv | SumPool) -> Unplaceable:
+    return Unplaceable(step.name, f"'{step.name}': strides {step.stride} differ, and the folded array has one")
 
 
 def _dense(step: Conv, i: int, j: int) -> Ints:

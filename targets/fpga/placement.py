@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lhcc.errors import TargetError
+from lhcc.errors import Unplaceable
 from lhcc.integer import (
     Add,
     Clip,
@@ -74,7 +74,8 @@ class Placer:
             elif len(users) == 1 and isinstance(users[0], Dense) and step.name not in self.program.outputs:
                 self.streams[step.name] = sources[0]  # the dense layer reads the image through one window
             else:
-                raise TargetError(f"'{step.name}' flattens an image for something else than one dense layer")
+                message = f"'{step.name}' flattens an image for something else than one dense layer"
+                raise Unplaceable(step.name, message)
             return
         if isinstance(step, Conv | MaxPool):
             self._window(step, sources[0])
@@ -87,7 +88,7 @@ class Placer:
         elif isinstance(step, ELEMENTWISE):
             self._elementwise(step, sources[0])
         else:
-            raise TargetError(f"'{step.name}': no circuit for {type(step).__name__}")
+            raise Unplaceable(step.name, f"'{step.name}': no circuit for {type(step).__name__}")
 
     def _tail(self, step: Instruction) -> list[Instruction]:
         """The elementwise instructions that can join the stage of `step`, and marks them as placed."""
@@ -121,7 +122,8 @@ class Placer:
         top, left = window.padding[:2]
         geometry = Geometry(x.height, x.width, rows, columns, (extent[0], extent[1]), top, left, window.stride)
         if not geometry.streams:
-            raise TargetError(f"'{name}': padding {window.padding} is too large for a {extent[0]}x{extent[1]} window")
+            message = f"'{name}': padding {window.padding} is too large for a {extent[0]}x{extent[1]} window"
+            raise Unplaceable(name, message)
         return geometry
 
     def _windowed(

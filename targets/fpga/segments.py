@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lhcc.errors import TargetError
+from lhcc.errors import Unplaceable
 from lhcc.integer import Add, Concat, Conv, Dense, Flatten, Input, Instruction, Program, SumPool
 from lhcc.targets.fpga.folded_jobs import Folding, fold
 
@@ -24,7 +24,7 @@ class Piece:
     def folding(self) -> Folding | None:
         try:
             return fold(self.program)
-        except TargetError:
+        except Unplaceable:
             return None
 
     @property

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lhcc
 from lhcc.errors import ArtifactError, LhccError, UnsupportedOperator
 from lhcc.partition import partition
-from lhcc.runtime.chain import Chain
+from lhcc.runtime.mixed import Mixed
 
 
 def network(before: bool, after: bool, float_layer: bool = False, side: bool = False) -> Any:
@@ -68,10 +68,11 @@ def image() -> np.ndarray:
 def test_the_cut(model: Any, outside: list[str]) -> None:
     parts = partition(model)
     assert [reason.layer for reason in parts.reasons] == outside
-    assert parts.whole == (not outside)
-    assert parts.circuit is not None
-    assert {"first", "second"} <= {node.name for node in parts.circuit.graph.node}
-    assert (parts.before is not None) == ("centre" in outside)
+    (region,) = parts.regions
+    assert {"first", "second"} <= {node.name for node in region.model.graph.node}
+    assert (region.before is not None) == ("centre" in outside)
+    assert [node.name for node in parts.model.graph.node if node.domain == "lhcc"] == [region.name]
+    assert {node.name for node in parts.model.graph.node} == {region.name, *outside}
 
 
 def test_nothing_to_hold() -> None:
@@ -79,7 +80,7 @@ def test_nothing_to_hold() -> None:
     for tensor in model.graph.initializer:
         values = np.random.default_rng(2).normal(size=numpy_helper.to_array(tensor).shape)
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
-    assert partition(model).circuit is None
+    assert not partition(model).regions
     with pytest.raises(LhccError, match="lhcc approximate"):
         lhcc.compile(model, target="fpga")
 
@@ -94,11 +95,12 @@ def test_strict_names_what_is_outside() -> None:
 def test_circuit_and_processor_together(before: bool, tmp_path: Path) -> None:
     model = network(before, True, side=True)
     exe: Any = lhcc.compile(model, target="fpga:reuse=1", calibrate=np.repeat(image(), 4, 0))
-    assert isinstance(exe, Chain)
+    assert isinstance(exe, Mixed)
     x = image()
     soft, side = exe(x)
     shifted = x - np.array([[[[0.3]], [[0.1]]]], np.float32) if before else x
-    want = dict(zip(exe.circuit.program.outputs, exe.circuit.functional(shifted), strict=True))
+    (circuit,) = exe.circuits
+    want = dict(zip(circuit.ported.program.outputs, circuit.ported.program(shifted), strict=True))
     logits, relu = sorted(want.values(), key=lambda y: y.shape[1])
     assert (side == relu).all()
     power = np.exp(logits - logits.max(1, keepdims=True))
@@ -108,7 +110,8 @@ def test_circuit_and_processor_together(before: bool, tmp_path: Path) -> None:
     assert all((a == b).all() for a, b in zip(again(x), (soft, side), strict=True))
     assert [r.layer for r in again.reasons] == (["centre"] if before else []) + ["softmax"]
     data = json.loads(again.profile(x, synthesis=False).json())
-    assert list(data) == (["before, on the CPU"] if before else []) + ["circuit", "after, on the CPU"]
+    assert list(data) == ["processor", "circuit"]
+    assert [layer["name"] for layer in data["processor"]["layers"]] == [r.layer for r in again.reasons]
     assert data["circuit"]["simulated_cycles"] == data["circuit"]["predicted_cycles"]
     several = np.concatenate([x, x])
     assert (exe(several)[0] == np.concatenate([soft, soft])).all()  # a part of fixed batch takes one after the other
