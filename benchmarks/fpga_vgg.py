@@ -11,6 +11,7 @@ import numpy as np
 
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaOptions, compile_program
+from lhcc.targets.fpga.synthesis import synthesised
 
 PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512)
 TWO_DIGITS = [v for v in range(1, 65) if bin(v).count("1") <= 2 or bin(v + (v & -v)).count("1") == 1]
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--density", type=float, nargs="+", default=[0.1, 0.2])
     parser.add_argument("--simulate", action="store_true", help="one image through the circuit, compared bit for bit")
+    parser.add_argument("--synthesise", action="store_true", help="LUTs and block memories by Yosys too (takes long)")
     parser.add_argument("--json", type=Path, help="write the rows here")
     arguments = parser.parse_args()
     results = []
@@ -69,6 +71,12 @@ def main() -> None:
             "luts_model": exe.area.luts,
             "block_memories_model": exe.area.block_memories,
         }
+        if arguments.synthesise:
+            start = time.perf_counter()
+            areas = synthesised(exe.pipeline).values()
+            row["luts_yosys"] = sum(a.luts for a in areas)
+            row["block_memories_yosys"] = sum(a.block_memories for a in areas)
+            row["synthesis_s"] = time.perf_counter() - start
         if arguments.simulate:
             start = time.perf_counter()
             exe.simulation()

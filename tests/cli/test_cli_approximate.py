@@ -103,7 +103,7 @@ def test_a_limit_on_the_drop_holds_or_the_best_drop_is_told(
     out, x = tmp_path / "dyadic.onnx", np.random.default_rng(3).standard_normal((40, 3, 8, 8)).astype("float32")
     named = run(onnx.load(small_onnx), x)[0].reshape(len(x), -1).argmax(axis=1)
     np.savez(tmp_path / "data.npz", x=x, y=named)
-    flags = ["-o", out, "--calibrate", tmp_path / "data.npz", "--max-drop"]
+    flags: list[str | Path] = ["-o", out, "--calibrate", tmp_path / "data.npz", "--max-drop"]
     assert report(capsys, small_onnx, *flags, "20")["drop"] <= 20
     np.savez(tmp_path / "data.npz", x=x, y=np.where(np.arange(len(x)) % 2, named, -1))
     says = complaint(capsys, "approximate", small_onnx, *flags, "-60")
