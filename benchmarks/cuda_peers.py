@@ -25,6 +25,7 @@ class Contender:
     stream: int
     answer: NDArray[Any] | None  # of the example
     version: str = ""
+    kept: tuple[Any, ...] = ()  # what a graph reads and writes: memory that nobody holds may be unmapped
 
 
 def ours(executable: CudaExecutable, x: NDArray[Any]) -> Contender:
@@ -78,7 +79,8 @@ def _graph(name: str, torch: Any, network: Any, example: Any) -> Contender:
         with torch.cuda.stream(stream):
             graph.replay()
 
-    return Contender(name, enqueue, stream.cuda_stream, result.float().cpu().numpy(), torch.__version__)
+    kept = network, example, result
+    return Contender(name, enqueue, stream.cuda_stream, result.float().cpu().numpy(), torch.__version__, kept)
 
 
 def milliseconds(driver: Driver, contender: Contender, count: int) -> float:

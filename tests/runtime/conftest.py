@@ -21,6 +21,7 @@ class FakeLowered:
     mod: Any
     layers: list[Any]
     reasons: list[Any] = field(default_factory=list)
+    modules: list[Any] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def test_a_model_without_kernels(host_target: Any, tmp_path: Path) -> None:
         with builder.dataflow():
             out = builder.emit_output(relax.Tuple([x, builder.emit(relax.op.reshape(x, (6,)))]))
         builder.emit_func_output(out)
-    lowered = SimpleNamespace(mod=builder.get(), layers=[], reasons=[])
+    lowered = SimpleNamespace(mod=builder.get(), layers=[], reasons=[], modules=[])
     executable = build(lowered, host_target, output_names=["same", "flat"])
     executable.save(tmp_path / "empty.lhcc")
     given = np.arange(6).reshape(2, 3)
