@@ -1,7 +1,7 @@
 """Random layers and integer networks for a real GPU that stands where neither TVM nor PyTorch is installed.
 
 `python -m tests.targets_cuda.carried --build FOLDER --arch sm_90` compiles them on any machine, and notes what float64,
-or the integer program, answers; `--check FOLDER` runs them on the GPU, twice each and apart from one another, and compares.
+or the integer program, answers; `--check FOLDER` runs them on the GPU, each twice and apart from the others.
 """
 
 from __future__ import annotations
