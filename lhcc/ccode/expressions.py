@@ -30,7 +30,10 @@ HELPERS = {
     "LT": "lt", "LE": "le", "GT": "gt", "GE": "ge", "EQ": "eq", "NE": "ne", "And": "and", "Or": "or",
     "FloorDiv": "floordiv", "FloorMod": "floormod",
 }  # fmt: skip
-INTRINSICS = {"llvm.x86.avx512.vpdpbusd": "dot4", ".pmadd": "madd"}
+INTRINSICS = {
+    "llvm.x86.avx512.vpdpbusd": "dot4", ".pmadd": "madd",
+    "llvm.aarch64.neon.usdot": "dot4", "llvm.aarch64.neon.sdot": "sdot4",
+}  # fmt: skip
 PRIMARY, CHOICE = 15, 3
 RESERVED = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if inline int long register

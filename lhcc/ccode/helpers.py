@@ -141,7 +141,7 @@ def _function(operation: str, kind: Type, other: Type | None, gnu: bool) -> str:
         return f"INLINE {v} {name}({other.c} a) {{ {body} }}\n"
     if operation == "floor":
         return _floor(kind, gnu)
-    assert other is not None and operation in ("madd", "dot4"), operation
+    assert other is not None and operation in ("madd", "dot4", "sdot4"), operation
     return _products(operation, kind, other, gnu)
 
 
@@ -162,7 +162,7 @@ def _floor(kind: Type, gnu: bool) -> str:
     )
 
 
-# operation, element of the result, bytes of it -> where x86 has an instruction for it, and its name in C
+# operation, element of the result, bytes of it -> where processors have an instruction for it, and its name in C
 INSTRUCTIONS = {
     ("madd", "int16", 16): ("defined(__SSSE3__)", "_mm_maddubs_epi16"),
     ("madd", "int16", 32): ("defined(__AVX2__)", "_mm256_maddubs_epi16"),
@@ -170,6 +170,8 @@ INSTRUCTIONS = {
     ("madd", "int32", 16): ("defined(__SSE2__)", "_mm_madd_epi16"),
     ("madd", "int32", 32): ("defined(__AVX2__)", "_mm256_madd_epi16"),
     ("madd", "int32", 64): ("defined(__AVX512BW__)", "_mm512_madd_epi16"),
+    ("dot4", "int32", 16): ("defined(__ARM_FEATURE_MATMUL_INT8)", "vusdotq_s32"),
+    ("sdot4", "int32", 16): ("defined(__ARM_FEATURE_DOTPROD)", "vdotq_s32"),
     ("dot4", "int32", 32): ("defined(__AVX512VNNI__) && defined(__AVX512VL__)", "_mm256_dpbusd_epi32"),
     ("dot4", "int32", 64): ("defined(__AVX512VNNI__)", "_mm512_dpbusd_epi32"),
 }
@@ -177,11 +179,12 @@ INSTRUCTIONS = {
 
 def _products(operation: str, kind: Type, other: Type, gnu: bool) -> str:
     """madd: each lane is the sum of the products of as many narrower lanes as fit into it, the first factor being
-    unsigned where these are bytes.  dot4: the same of four bytes, added to a third vector."""
+    unsigned where these are bytes.  dot4: the same of four bytes, added to a third vector; sdot4: of signed bytes."""
     v, o, name = kind.c, other.c, f"{kind.short}_{operation}_{other.short}"
     parts, size = other.lanes // kind.lanes, kind.lanes * kind.size
-    first = "(uint8_t)" if other.size == 1 else ""
-    total, start = (f"{v} t, ", "t") if operation == "dot4" else ("", "")
+    unsigned = other.size == 1 and operation != "sdot4"
+    first = "(uint8_t)" if unsigned else ""
+    total, start = (f"{v} t, ", "t") if operation.endswith("dot4") else ("", "")
     lane = "" if gnu else ".lane"
     sums = " + ".join(f"{first}a{lane}[{parts} * i + {k}] * b{lane}[{parts} * i + {k}]" for k in range(parts))
     target = f"t{lane}[i] +=" if start else f"r{lane}[i] ="
@@ -195,6 +198,9 @@ def _products(operation: str, kind: Type, other: Type, gnu: bool) -> str:
     if not gnu or (operation, kind.element, size) not in INSTRUCTIONS:
         return f"{head}{plain}}}\n"
     guard, instruction = INSTRUCTIONS[operation, kind.element, size]
-    wide = f"(__m{8 * size}i)"
-    operands = ", ".join(f"{wide}{x}" for x in (["t"] if start else []) + ["a", "b"])
+    wide = [f"(__m{8 * size}i)"] * 3
+    if instruction.startswith("v"):  # ARM's, whose operands have types
+        wide = ["(int32x4_t)", "(uint8x16_t)" if unsigned else "(int8x16_t)", "(int8x16_t)"]
+    names = (["t"] if start else []) + ["a", "b"]
+    operands = ", ".join(f"{cast}{x}" for cast, x in zip(wide, names, strict=False))
     return f"{head}#if {guard}\n    return ({v}){instruction}({operands});\n#else\n{plain}#endif\n}}\n"

@@ -105,6 +105,8 @@ def code(net: Network, flat: bool, definitions: str = "") -> Iterator[str]:
         yield "#include <string.h>\n"
     if "(__m" in text:
         yield "#ifdef __SSE2__\n#include <immintrin.h>\n#endif\n"
+    if "(int32x4_t)" in text:
+        yield "#ifdef __ARM_NEON\n#include <arm_neon.h>\n#endif\n"
     yield f"{definitions}\n{PRELUDE}"
     if "PREFETCH(" in text:
         yield PREFETCH

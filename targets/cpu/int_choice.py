@@ -42,10 +42,12 @@ class SumChoice:
         return f"{self.sums}: {size}, {self.group} tiles at a time: {self.cycles / 1e3:,.0f} kcycles"
 
 
-def forms_of(machine: Machine, storage: str, weight: NDArray[np.int64]) -> list[Sums]:
-    """The ways in which the machine sums products of a map stored so."""
+def forms_of(machine: Machine, storage: str, weight: NDArray[np.int64], highest: int) -> list[Sums]:
+    """The ways in which the machine sums products of a map stored so, whose greatest element is `highest`."""
+    if storage == "bytes" and machine.dot:
+        return [Sums("dot", dot=machine.dot, less=128 if machine.dot == "sdot" and highest > 127 else 0)]
     if storage == "bytes":
-        return [Sums("dot")] if machine.dot else [Sums("bytes", 2), Sums("bytes", 1)]
+        return [Sums("bytes", 2), Sums("bytes", 1)]
     return [Sums(storage, slim=storage == "halves" and holds(weight, "bytes"))]
 
 
@@ -132,10 +134,13 @@ def cycles(divided: Divisions, encoded: Tiles, sums: Sums, machine: Machine, vec
     """Cycles of arithmetic for one image, per division, on a core with two multipliers and two loads a cycle."""
     kept = np.bincount(encoded.index[:, 0], minlength=encoded.taps).astype(np.float64)
     area = divided.area.astype(np.float64)
+    if sums.less:  # what lies beyond the border is multiplied too
+        area = np.ones_like(area) * np.where(divided.many > 0, divided.pixels, 0)[..., None].astype(np.float64)
     multiplications = {"bytes": 1 + 1 / sums.chunk, "words": 2.0}.get(sums.kind, 1.0)
     additions = {"dot": 0.0}.get(sums.kind, 1.0)
-    loads = area + vectors
-    operations = area * vectors * (multiplications + additions) + loads
+    inputs = area / sums.together(encoded.depth)
+    loads = inputs + vectors
+    operations = area * vectors * (multiplications + additions) + loads + inputs * bool(sums.less)
     per_word = np.maximum(np.maximum(area * vectors * multiplications, loads) / 2, operations / 5) + 0.2
     per_tile = ((encoded.depth * per_word + ENTRY) * (area > 0)) @ kept
     per_tile += encoded.out_blocks * (divided.pixels * vectors * 2 * STORE + divided.runs * RUN + TILE)

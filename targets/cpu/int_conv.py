@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tvm import tirx as T
 
@@ -173,8 +172,3 @@ class IntConvKernel(ConvKernel):
         if self.form.target != "words":
             result = T.Cast(f"{ELEMENTS[self.form.target]}x{lanes}", result)
         return put(self.y, result, position, lanes)
-
-
-def int_conv_kernel(spec: ConvSpec, form: IntForm, source_rank: int = 5, target_rank: int = 5) -> Any:
-    """(source, weights, bias, plan, table[, residual]) -> target; pooling by maximum takes (source, plan, table)."""
-    return IntConvKernel(spec, form, source_rank, target_rank).build()

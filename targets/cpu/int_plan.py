@@ -17,12 +17,13 @@ from lhcc.targets.cpu.ahead import ahead
 from lhcc.targets.cpu.geometry import Line, conv_lines
 from lhcc.targets.cpu.int_choice import SumChoice, forms_of, ranked
 from lhcc.targets.cpu.int_storage import BLOCK, PER_WORD, SMALL_BLOCK, Map
-from lhcc.targets.cpu.int_sums import NARROWEST, Sums, holds, prove, words_of
+from lhcc.targets.cpu.int_sums import Sums, holds, prove, words_of
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.plan import Plan, plan_conv
 from lhcc.targets.cpu.tiling import Axes, cover
 
 Summing = Conv | Dense | MaxPool | SumPool
+NOWHERE = (0, 0, 0, 0)  # the rectangle of a tap that is outside the image, where it is multiplied nevertheless
 WORTH = 1.15  # bytes are this much faster than halves, even where all 16-bit sums are as short as they can be
 
 
@@ -100,14 +101,14 @@ def _narrowest(kind: TensorType, readers: Sequence[Instruction], machine: Machin
     """How to store a map, and what forbids to store it narrower."""
     low, high, limits = int(kind.low.min()), int(kind.high.max()), np.iinfo(np.int16)
     interval = f"its input is {low:,} .. {high:,}"
-    if not machine.madd:
+    if not machine.narrow:
         return "words", "the machine adds no products of narrower integers"
     if low < limits.min or high > limits.max:
         return "words", f"{interval}, and halves hold {limits.min:,} .. {limits.max:,}"
-    if low < 0 or high > 255:
-        return "halves", f"{interval}, and bytes hold 0 .. 255"
-    reason = next(filter(None, (_against_bytes(user, high, machine) for user in readers)), "")
-    return ("halves", reason) if reason else ("bytes", "")
+    reason = f"{interval}, and bytes hold 0 .. 255"
+    if 0 <= low and high <= 255:
+        reason = next(filter(None, (_against_bytes(user, high, machine) for user in readers)), "")
+    return next(s for s in (*machine.narrow, "words") if s != "bytes" or not reason), reason
 
 
 def _multiplies(step: Instruction, channels: int) -> bool:
@@ -138,7 +139,7 @@ def storage_for(window: Window, source: Map, machine: Machine) -> str:
     """How the kernel needs its input: as it is stored, or wider where the weights are wider."""
     if window.lanewise:
         return source.storage
-    ladder = [storage for storage in NARROWEST if machine.madd or storage == "words"]
+    ladder = [*machine.narrow, "words"]
     wider = ladder[ladder.index(source.storage) :]
     return next(storage for storage in wider if holds(window.weight, storage))
 
@@ -148,7 +149,7 @@ def plan_sum(
 ) -> tuple[Plan, list[SumChoice]]:
     """The tables of a kernel that reads `source` as it is stored, and the choices, of which the first was taken;
     `highest` is the greatest input."""
-    forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage, window.weight)
+    forms = [Sums("words")] if window.lanewise else forms_of(machine, source.storage, window.weight, highest)
     dense = window.combine != "multiply" or options.encoding == "dense"
     view = source.view(words=not window.lanewise)
     image_bytes = 4 * source.pixels * source.blocks * source.words
@@ -157,11 +158,14 @@ def plan_sum(
         source.images, options.threads, dense,
     )  # fmt: skip
     choice = choices[0]
+    tiles_of = cover(window.axes, choice.height, choice.width)
+    if choice.sums.less:
+        tiles_of = tuple(replace(tile, rects=tuple(rect or NOWHERE for rect in tile.rects)) for tile in tiles_of)
     plan = plan_conv(
         choice.encoded,
         machine.lanes,
         choice.vectors,
-        cover(window.axes, choice.height, choice.width),
+        tiles_of,
         view,
         target.view(),
         batch=source.images,
@@ -174,3 +178,10 @@ def plan_sum(
         combine=window.combine,
     )
     return replace(plan, weights=choice.sums.stored(plan.weights)), choices
+
+
+def made_up(window: Window, sums: Sums) -> NDArray[np.int32]:
+    """The bias, raised by what the sums lack: `less` is taken from every input, from the zeros of the border too.
+    Beyond 32 bits it wraps around, as the sums do, and what they come to is right."""
+    lacking = sums.less * window.weight.sum(axis=(1, 2, 3)) if sums.less else 0
+    return (window.bias + lacking).astype(np.int32)

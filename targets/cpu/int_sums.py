@@ -4,13 +4,16 @@ A word holds four unsigned bytes or two signed halves of the input; the weights 
 
 | kind | one step, per lane of 32 bits | on |
 |---|---|---|
-| dot | sum += four products of bytes | AVX-512 VNNI, AVX-VNNI |
+| dot | sum += four products of bytes | AVX-512 VNNI, AVX-VNNI, 64-bit ARM from 8.2 on |
 | bytes | four products of bytes into two 16-bit sums; now and then both are added to the sum | SSSE3, AVX2, AVX-512 |
 | halves | sum += two products of halves | SSE2, AVX2, AVX-512 |
 | words | sum += one product of words | everything |
 
 The 16-bit sums of "bytes" must not overflow (and its instruction saturates).  That is proved here, weight by weight,
 from the interval of the input; a weight tile for which it does not hold is split into two that hold it.
+
+The bytes of "sdot" are signed.  Where the input passes 127, 128 is taken from each of its bytes, which turns their
+highest bits around, and the bias makes up for it: it begins 128 times the sum of an output's weights higher.
 """
 
 from __future__ import annotations
@@ -25,24 +28,34 @@ from lhcc.encodings.tiles import Tiles
 from lhcc.targets.cpu.int_storage import PER_WORD
 
 INT16 = (-(1 << 15), (1 << 15) - 1)
+BY_ELEMENT = ("usdot", "sdot")  # instructions that take one word of a vector as the input of all sums
 NARROWEST = {"bytes": np.int8, "halves": np.int16, "words": np.int32}
 
 
 @dataclass(frozen=True)
 class Sums:
     """`chunk`: the words after which 16-bit sums are added to those of 32 bits.  `slim`: weights of halves are stored
-    as bytes and widened when they are loaded: bringing weights near is what dense layers wait for."""
+    as bytes and widened when they are loaded: bringing weights near is what dense layers wait for.  `dot` is the
+    instruction of this kind; `less` is taken from every byte of its input."""
 
     kind: str
     chunk: int = 1
     slim: bool = False
+    dot: str = ""
+    less: int = 0
 
     @property
     def storage(self) -> str:
         return "bytes" if self.kind == "dot" else self.kind
 
     def __str__(self) -> str:
+        if self.kind == "dot":
+            return self.dot + (f" of bytes less {self.less}" if self.less else "")
         return f"{self.kind} by {self.chunk}" if self.kind == "bytes" else self.kind
+
+    def together(self, depth: int) -> int:
+        """Words of the input of a weight tile that one load brings, to be operands one by one."""
+        return depth if self.dot in BY_ELEMENT and depth in (2, 4) else 1
 
     def stored(self, words: NDArray[Any]) -> NDArray[Any]:
         """The weights as the kernel reads them."""

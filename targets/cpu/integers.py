@@ -38,8 +38,9 @@ from lhcc.ir.int_steps import StepWriter, fits, narrow
 from lhcc.ir.log import Lowered
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import int_maps, int_reasons
-from lhcc.targets.cpu.int_conv import IntForm, int_conv_kernel
-from lhcc.targets.cpu.int_plan import Summing, Window, plan_sum, storage_for, storages
+from lhcc.targets.cpu.int_conv import IntForm
+from lhcc.targets.cpu.int_dots import int_conv_kernel
+from lhcc.targets.cpu.int_plan import Summing, Window, made_up, plan_sum, storage_for, storages
 from lhcc.targets.cpu.int_shift import Additions, additions, planes
 from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
 from lhcc.targets.cpu.int_tail import Tail, tail_of
@@ -181,7 +182,7 @@ class _Lowering:
         added = self.maps[tail.other].storage if tail.other is not None else ""
         form = IntForm(source.storage, target.storage, added, tail.steps, tail.other_steps, choice.sums)
         padded = int(plan.table[0]) * plan.spec.block
-        bias = np.pad(window.bias, (0, padded - len(window.bias)))
+        bias = np.pad(made_up(window, choice.sums), (0, padded - len(window.bias)))
         constants = [_at_least_one(plan.weights), bias] if window.combine == "multiply" else []
         operands = [operand, *map(constant, constants), constant(plan.table)]
         self.values[tail.last.name] = self.calls.call(

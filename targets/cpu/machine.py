@@ -11,6 +11,13 @@ from lhcc.targets.boards import Board
 
 ARGUMENTS = ("mcpu", "mtriple", "mattr")
 LINE = 64  # bytes of a cache line
+# By lanes and registers: LLVM's feature, and the instruction that adds products of four bytes.  The bytes of "sdot" are
+# signed; those of the input are unsigned for the others.
+DOTS = {
+    (16, 32): (("avx512vnni", "vpdpbusd"),),
+    (8, 16): (("avxvnni", "vpdpbusd"),),
+    (4, 32): (("i8mm", "usdot"), ("dotprod", "sdot")),
+}
 GENERIC = {"riscv64": "generic-rv64"}  # where LLVM's word for any processor is not "generic"
 
 
@@ -22,13 +29,18 @@ class Machine:
     lanes: int  # float32 per vector register
     registers: int
     block: int = 16  # channels of a blocked feature map
-    dot: bool = False  # an instruction that multiplies four unsigned with four signed bytes and adds (VNNI)
+    dot: str = ""  # the instruction that multiplies four bytes with four others and adds all products: of DOTS, or none
     madd: bool = False  # instructions that multiply pairs of bytes, and pairs of halves, and add the two products
     l1: int = 32 << 10  # bytes of cache that one core can count on
     l2: int = 1 << 20
     fma: float = 2.0  # vector multiply-adds, and loads, that begin per cycle; cycles until a sum can be used again
     loads: float = 2.0
     latency: float = 4.0
+
+    @property
+    def narrow(self) -> tuple[str, ...]:
+        """The integers of less than 32 bits, narrowest first, that it has instructions to add products of."""
+        return ("bytes",) * bool(self.dot or self.madd) + ("halves",) * self.madd
 
     def vectors(self) -> int:
         """Vectors per block of output channels."""
@@ -74,7 +86,7 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
     lanes, registers = _vectors(features, triple)
-    dot = {16: "avx512vnni", 8: "avxvnni"}.get(lanes) in features
+    dot = next((name for feature, name in DOTS.get((lanes, registers), ()) if feature in features), "")
     madd = {16: "avx512bw", 8: "avx2", 4: "ssse3"}[lanes] in features
     block = 16 if registers > 8 else 8  # sums of several pixels and the weights that they share are then in registers
     machine = replace(machine, lanes=lanes, registers=registers, block=block, dot=dot, madd=madd)

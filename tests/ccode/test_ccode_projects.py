@@ -129,6 +129,16 @@ def test_other_processors(board: str, model: str, written: Written, tmp_path: Pa
 
 
 @pytest.mark.qemu
+def test_dot_products_of_bytes(written: Written, tmp_path: Path) -> None:
+    """By an instruction where the compiler's processor has one, spelled out elsewhere."""
+    need(*BOARDS["raspberry-pi-4"])
+    folder = written("integers", "raspberry-pi-5")
+    assert "vdotq_s32" in (folder / "net.c").read_text()
+    for number, flags in enumerate(["-mcpu=cortex-a76", "-mcpu=cortex-a72"]):
+        make(folder, tmp_path / str(number), f"TARGET={flags}", "CFLAGS=-O1")
+
+
+@pytest.mark.qemu
 @pytest.mark.parametrize("model", ["lenet", "integers"])
 def test_without_an_operating_system(model: str, written: Written, tmp_path: Path) -> None:
     """Cortex-M7: linked with nothing below it, run by QEMU's model of a board."""

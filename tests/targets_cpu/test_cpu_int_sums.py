@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
 from lhcc.integer import Builder
+from lhcc.targets.cpu.int_choice import forms_of
 from lhcc.targets.cpu.int_plan import storages
 from lhcc.targets.cpu.int_sums import INT16, Sums, prove, words_of
-from lhcc.targets.cpu.machine import Machine
+from lhcc.targets.cpu.machine import Machine, create
 
 AVX2 = Machine("haswell", "", (), 8, 16, madd=True)
+DOTS = Machine("cortex-a76", "aarch64-linux-gnu", (), 4, 32, dot="sdot")
 
 
 def encoded(rng: np.random.Generator, top: int, inputs: int = 40) -> Tiles:
@@ -72,3 +76,34 @@ def test_maps_are_as_narrow_as_those_who_read_them_allow() -> None:
     assert {place.storage for place in storages(b.build(wide), Machine("generic", "", (), 4, 16), 1)[0].values()} == {
         "words"
     }
+
+
+def test_bytes_or_words_where_only_bytes_are_multiplied_narrow() -> None:
+    b = Builder()
+    x = b.input("x", (8, 8, 3), bits=8, signed=True)
+    y = b.requantise("y", b.conv("a", x, np.ones((3, 3, 3, 16))), 3, low=0, high=255)
+    z = b.requantise("z", b.conv("b", y, np.full((3, 3, 16, 16), -128)), 5, low=0, high=255)
+    program = b.build(b.conv("c", z, np.full((1, 1, 16, 16), 400)))
+    maps, reasons = storages(program, DOTS, 1)
+    assert {name: maps[name].storage for name in ("x", "y", "z")} == {"x": "words", "y": "bytes", "z": "words"}
+    assert "bytes hold 0 .. 255" in reasons["x"] and "bytes hold -128 .. 127" in reasons["z"]
+
+
+@pytest.mark.parametrize("arguments, dot, madd", [
+    ("mtriple=aarch64-linux-gnu,mcpu=cortex-a72", "", False),
+    ("mtriple=aarch64-linux-gnu,mcpu=cortex-a76", "sdot", False),
+    ("mtriple=aarch64-linux-gnu,mattr=neon+dotprod", "sdot", False),
+    ("mtriple=aarch64-linux-gnu,mcpu=neoverse-v1", "usdot", False),
+    ("mtriple=armv7l-linux-gnueabihf,mcpu=cortex-a55", "", False),
+    ("mcpu=haswell", "", True),
+    ("mcpu=cascadelake", "vpdpbusd", True),
+])  # fmt: skip
+def test_dot_products_of_processors(arguments: str, dot: str, madd: bool) -> None:
+    machine = create(dict(each.split("=") for each in arguments.split(",")))
+    assert (machine.dot, machine.madd) == (dot, madd)
+
+
+def test_signed_bytes_have_128_taken_only_where_they_need_it() -> None:
+    weight = np.ones((16, 16, 1, 1), np.int64)
+    assert [forms_of(DOTS, "bytes", weight, highest)[0].less for highest in (127, 128)] == [0, 128]
+    assert forms_of(replace(DOTS, dot="usdot"), "bytes", weight, 255)[0].less == 0
