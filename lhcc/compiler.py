@@ -85,12 +85,17 @@ def is_approximated(model: Any) -> bool:
     return type(model).__module__.startswith("lhcc.approximation")
 
 
+def calibration_of(model: Any, options: base.Options) -> Any:
+    """The user's data, or else what the model was approximated with."""
+    return options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
+
+
 def _integers(model: Any, inputs: Any, options: base.Options) -> tuple[Program, base.Options, int]:
     """The model as an integer program, and how many images its input holds."""
     from lhcc.approximation.approximate import to_onnx
     from lhcc.approximation.quantise import quantise
 
-    calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
+    calibrate = calibration_of(model, options)
     if not is_approximated(model):
         model = to_onnx(model, inputs)
     proto = model.model if is_approximated(model) else model

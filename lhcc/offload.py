@@ -16,7 +16,7 @@ from lhcc.approximation.approximate import to_onnx
 from lhcc.approximation.calibrate import read_calibration
 from lhcc.approximation.calibrate import run as run_float
 from lhcc.approximation.quantise import quantise
-from lhcc.compiler import is_approximated
+from lhcc.compiler import calibration_of, is_approximated
 from lhcc.errors import TargetError, UnsupportedOperator
 from lhcc.frontend.half import widened
 from lhcc.frontend.onnx import from_proto
@@ -75,8 +75,8 @@ def offloaded(
     parts = partition(proto)
     if not parts.regions:
         raise NothingPlaced(target, parts.reasons)
-    calibrate = options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
-    programs = {region.name: _program(region, proto, calibrate) for region in parts.regions}
+    data = read_calibration(calibration_of(model, options), proto)
+    programs = {region.name: _program(region, data) for region in parts.regions}
     converters = {(DOMAIN, name): partial(_written, program) for name, program in programs.items()}
     mod = widened(from_proto(parts.model, None, _shapes(proto, input_shapes), converters))
     processor = _processor()
@@ -100,9 +100,8 @@ def _plain(options: base.Options) -> base.Options:
     return replace(options, precision="fp32", io="float", calibrate=None, strict=False)
 
 
-def _program(region: Region, proto: Any, calibrate: Any) -> Program:
+def _program(region: Region, data: Any) -> Program:
     """The region's integers; data for the model's input is brought to where the region begins."""
-    data = read_calibration(calibrate, proto)
     if data is None or region.before is None:
         return quantise(region.model, None if data is None else data.x)
     return quantise(region.model, run_float(region.before, data.few())[0])

@@ -18,7 +18,7 @@ from onnx import helper
 from onnx.utils import Extractor
 
 from lhcc.approximation import quantised
-from lhcc.approximation.graph import Graph, attribute
+from lhcc.approximation.graph import Graph, filter_axis
 from lhcc.approximation.quantise import Reach, reach
 from lhcc.errors import LhccError
 from lhcc.ir.log import Reason
@@ -142,10 +142,9 @@ def _layers_of_integers(graph: Graph) -> set[str]:
     for node in graph.nodes:
         if node.op_type not in LAYERS:
             continue
-        axis = int(node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)))
         try:
             if node.op_type != "QLinearConv":
-                quantised.weight_of(graph, known, node.input[1], axis, node.name)
+                quantised.weight_of(graph, known, node.input[1], filter_axis(node), node.name)
         except LhccError:
             continue
         found.add(node.output[0])

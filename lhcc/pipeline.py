@@ -75,17 +75,16 @@ def run(mod: tvm.IRModule, order: list[Pass], log: Log, after: int = 0) -> tvm.I
     for number, item in enumerate(order, after + 1):
         start = time.perf_counter()
         try:
-            after = item.run(mod, log)
+            mod = item.run(mod, log)
         except Exception as error:
             _annotate(error, f"in pass {item.name}")
             raise
         log.seconds[item.name] = log.seconds.get(item.name, 0.0) + time.perf_counter() - start
-        _dump(after, folder, number, item.name)
+        _dump(mod, folder, number, item.name)
         if level != "0":
-            _well_formed(after, item.name)
-        if verifier is not None and verifier.can_check(after):
-            verifier.check(after, item.name)
-        mod = after
+            _well_formed(mod, item.name)
+        if verifier is not None and verifier.can_check(mod):
+            verifier.check(mod, item.name)
     return mod
 
 

@@ -90,12 +90,11 @@ class Graph:
             if reason is not None:
                 self.reasons.append((name, reason))
                 continue
-            last = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
             bias = node.input[2] if len(node.input) > 2 and node.input[2] in self.constants else None
             shape = self.shapes.get(node.output[0], [])
             spatial = shape[2:] if node.op_type.startswith("Conv") else shape[1:-1]
             positions = math.prod(max(d, 1) for d in spatial)
-            found.append(Layer(name, node.op_type, node, node.input[1], bias, last, positions))
+            found.append(Layer(name, node.op_type, node, node.input[1], bias, filter_axis(node) == 1, positions))
         return found
 
     def _refusal(self, node: Any) -> str | None:
@@ -307,6 +306,11 @@ def _copy(node: Any) -> Any:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     return copy
+
+
+def filter_axis(node: Any) -> int:
+    """The axis of a layer's weight that counts its outputs."""
+    return int(node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0)))
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lhcc.approximation import quantised
 from lhcc.approximation.functions import piecewise_linear
-from lhcc.approximation.graph import attribute
+from lhcc.approximation.graph import attribute, filter_axis
 from lhcc.approximation.quantised import Grid
 from lhcc.approximation.state import SMOOTH, State, bounds
 from lhcc.approximation.windows import padding_of
@@ -53,8 +53,7 @@ def _bias(state: State, name: str, scale: NDArray[np.float64], outputs: int) -> 
 
 
 def dense(state: State, node: Any) -> None:
-    axis = 0 if node.op_type == "Gemm" and attribute(node, "transB", 0) else 1
-    weight, scale = quantised.weight_of(state.graph, state.known, node.input[1], axis, node.name)
+    weight, scale = quantised.weight_of(state.graph, state.known, node.input[1], filter_axis(node), node.name)
     x = state.at[node.input[0]]
     image = state.flattened.get(node.input[0])
     if image is not None:  # the model flattens channels first, the program channels last

@@ -24,7 +24,7 @@ from tvm.ir import GenericConst, Op
 from lhcc.integer import Input, Instruction, Program, TensorType
 from lhcc.integer.ported import Port, Ported, batch_shape
 from lhcc.integer.storage import KINDS, from_fields, to_fields
-from lhcc.ir.graph import array_of, attributes, calls, constant, op_name, shape_of
+from lhcc.ir.graph import attributes, calls, constant, op_name, shape_of, values_of
 
 PREFIX = "lhcc.int."
 PACKED = "relax.call_dps_packed"  # of what external code generation made of them
@@ -168,7 +168,7 @@ class _Reader:
         data, count = json.loads(attrs["instruction"]), attrs["tensors"]
         self.layout = attrs["layout"]
         tensors = [self._value(arg) for arg in call.args[:count]]
-        arrays = {str(k): _array(self._value(arg)) for k, arg in enumerate(call.args[count:])}
+        arrays = {str(k): values_of(self._value(arg)) for k, arg in enumerate(call.args[count:])}
         for tensor, name, kind in zip(tensors, data["inputs"], data["types"], strict=False):
             if isinstance(tensor, relax.Var) and tensor not in self.entered:
                 values = {key: arrays[kind[key]["array"]] for key in ("scale", "low", "high")}
@@ -181,12 +181,6 @@ class _Reader:
         if isinstance(step, Input):
             self.entered[tensors[0]] = Port(step.name, integer=False)
         return Port(step.name, integer=True)
-
-
-def _array(expr: Any) -> np.ndarray:
-    array = array_of(expr)
-    assert array is not None, "an instruction's arrays are constants"
-    return array
 
 
 def images_of(function: Any) -> int:

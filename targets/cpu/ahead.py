@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from lhcc.targets.cpu.machine import LINE
+
 STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches
 PREFETCH = 2048  # weights ahead: what waits for main memory, VGG16 with half of its weights, gains 7 % over 256
 NEXT_BLOCK = -1  # instead of a distance: those of the next output block
 NEAR = 1024  # the distance where there is but one register tile
-LINE = 16  # weights in a cache line
+LINE_WEIGHTS = LINE // 4
 
 
 def ahead(weight_bytes: int, lanes: int) -> int:
@@ -34,7 +36,7 @@ def lines_asked(prefetch: int, tile: int, sharing: int) -> tuple[int, int]:
     and how many weights ahead they are; 0 ahead: in the next output block."""
     if prefetch != NEXT_BLOCK:
         return 0, prefetch
-    return -(-tile // (LINE * sharing)), NEAR if sharing == 1 else 0
+    return -(-tile // (LINE_WEIGHTS * sharing)), NEAR if sharing == 1 else 0
 
 
 def share_starts(number: Any, begin: Any, end: Any, tile_lines: int, asked: int) -> Any:

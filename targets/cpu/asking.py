@@ -8,7 +8,7 @@ from typing import Any
 from tvm import tirx as T
 
 from lhcc.ir.tir import integer, sequence, var
-from lhcc.targets.cpu.ahead import LINE, share_starts
+from lhcc.targets.cpu.ahead import LINE_WEIGHTS, share_starts
 from lhcc.targets.cpu.plan import ConvSpec
 
 Expr = Any
@@ -28,16 +28,17 @@ class Asking:
         spec = self.spec
         if not spec.asked or spec.prefetch:
             return []
-        lines = spec.depth * spec.block // LINE
+        lines = spec.depth * spec.block // LINE_WEIGHTS
         start = share_starts(number, begin, end, lines, spec.asked)
         shares = -(-lines // spec.asked)
-        return [T.Bind(self.share, start * integer(LINE)), T.Bind(self.any_left, number < integer(shares))]
+        return [T.Bind(self.share, start * integer(LINE_WEIGHTS)), T.Bind(self.any_left, number < integer(shares))]
 
     def ask(self, entry: Expr, weight: Expr) -> list[Stmt]:
         """The lines asked for before the products of the weight tile `entry`, whose weights are at `weight`."""
         spec = self.spec
         if not spec.asked:
             return []
-        base = weight + integer(spec.prefetch) if spec.prefetch else self.share + entry * integer(spec.asked * LINE)
-        lines = sequence([T.Evaluate(self.prefetch(base + integer(line * LINE))) for line in range(spec.asked)])
+        own = self.share + entry * integer(spec.asked * LINE_WEIGHTS)
+        base = weight + integer(spec.prefetch) if spec.prefetch else own
+        lines = sequence([T.Evaluate(self.prefetch(base + integer(line * LINE_WEIGHTS))) for line in range(spec.asked)])
         return [lines if spec.prefetch else T.IfThenElse(self.any_left, lines, None)]

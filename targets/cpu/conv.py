@@ -14,7 +14,7 @@ from tvm import tirx as T
 
 from lhcc.ir.tir import EFFORT, flat, function, get, integer, loop, opaque, put, register, sequence, tensor, var
 from lhcc.ir.vector import const, epilogue
-from lhcc.targets.cpu.ahead import LINE
+from lhcc.targets.cpu.ahead import LINE_WEIGHTS
 from lhcc.targets.cpu.asking import Asking
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.plan import TILE_FIELDS, ConvSpec, Shape
@@ -216,7 +216,7 @@ class ConvKernel:
             value = var(f"w{channel}_{v}", f"{self.element}x{spec.lanes}")
             offset = (channel * spec.vectors + v) * spec.lanes
             code.append(T.Bind(value, get(self.weights, base_w + offset, spec.lanes)))
-            if spec.prefetch and not spec.asked and offset % LINE == 0:
+            if spec.prefetch and not spec.asked and offset % LINE_WEIGHTS == 0:
                 code.append(T.Evaluate(self._prefetch(base_w + (offset + spec.prefetch))))
             loaded.append(value)
         row, column = spec.stride[0] * spec.source.row, spec.stride[1] * spec.source.pixel

@@ -14,13 +14,13 @@ from lhcc.targets.cpu.conv import Sums as Registers
 from lhcc.targets.cpu.geometry import Rect
 from lhcc.targets.cpu.int_storage import ELEMENTS, PER_WORD, wide
 from lhcc.targets.cpu.int_sums import Sums
+from lhcc.targets.cpu.machine import LINE
 from lhcc.targets.cpu.plan import ConvSpec, Shape
 
 MADD_BYTES = {16: "avx512.pmaddubs.w.512", 8: "avx2.pmadd.ub.sw", 4: "ssse3.pmadd.ub.sw.128"}
 MADD_HALVES = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"}
 DOT = {16: "avx512.vpdpbusd.512", 8: "avx512.vpdpbusd.256"}
 UNROLL = 4  # words per turn of the innermost loop
-LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lhcc.ir.layer import ConvLayer
 from lhcc.ir.reference_ops import convolve, from_blocked, max_pool, to_blocked
 from lhcc.targets.base import Options
 from lhcc.targets.cpu import machine as machines
-from lhcc.targets.cpu.ahead import LINE, NEXT_BLOCK, PREFETCH, lines_asked, share_starts
+from lhcc.targets.cpu.ahead import LINE_WEIGHTS, NEXT_BLOCK, PREFETCH, lines_asked, share_starts
 from lhcc.targets.cpu.choice import TOGETHER, Choice
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.geometry import conv_lines, transposed_lines
@@ -105,7 +105,7 @@ def test_the_order_of_the_loops_is_data_and_prefetching_changes_no_result() -> N
 
 @pytest.mark.parametrize(("tile", "sharing"), [(256, 4), (256, 6), (256, 16), (32, 1), (64, 3)])
 def test_tiles_that_share_weights_ask_for_all_of_the_next_block(tile: int, sharing: int) -> None:
-    begin, end, following, lines = 10, 17, 24, tile // LINE
+    begin, end, following, lines = 10, 17, 24, tile // LINE_WEIGHTS
     asked, _ = lines_asked(NEXT_BLOCK, tile, sharing)
     starts = [share_starts(number, begin, end, lines, asked) for number in range(sharing)]
     found = [start + entry * asked + i for start in starts for entry in range(begin, end) for i in range(asked)]

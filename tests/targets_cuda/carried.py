@@ -81,7 +81,12 @@ def error_of(path: Path) -> float:
     executable.close()
     if got.shape != known["right"].shape or not np.array_equal(got, again):
         return float("inf")
-    return float(np.linalg.norm(got - known["right"]) / max(float(np.linalg.norm(known["right"])), 1e-30))
+    return relative_error(got, known["right"])
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    assert got.shape == expected.shape
+    return float(np.linalg.norm(got - expected) / max(float(np.linalg.norm(expected)), 1e-30))
 
 
 def _apart(path: Path) -> float | str:

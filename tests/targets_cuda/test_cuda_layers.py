@@ -20,10 +20,10 @@ torch = pytest.importorskip("torch")
 
 from tests.targets_cpu.test_cpu_ends import scattered  # noqa: E402
 from tests.targets_cpu.test_cpu_layers import make_case  # noqa: E402
+from tests.targets_cuda.carried import TOLERANCE, relative_error  # noqa: E402
 from tests.targets_cuda.emulation import compile_without_gpu, emulated_gpu  # noqa: E402
 from tests.zoo import ZOO  # noqa: E402
 
-TOLERANCE = {"fp32": 1e-5, "fp16": 2e-3, "tf32": 2e-3, "bf16": 1e-2}
 # layers of every kind, in every arithmetic: target, its precision, seeds
 LAYERS = [
     *(("cuda:arch=sm_90,precision=fp16", "fp16", seed) for seed in (5, 6, 8, 11, 103, 111, 113, 118)),
@@ -63,11 +63,6 @@ def _compiled() -> list[tuple[Any, np.ndarray, Any, str]]:
     for (_, inputs, words), right, executable in zip(about, expected, executables, strict=True):
         found.append((inputs[0].numpy(), right, executable, words))
     return found
-
-
-def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
-    assert got.shape == expected.shape
-    return float(np.linalg.norm(got - expected) / max(float(np.linalg.norm(expected)), 1e-30))
 
 
 @pytest.mark.parametrize("number", range(len(LAYERS)))
