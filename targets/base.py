@@ -31,7 +31,7 @@ class Options:
     threads: int = 1
     tuning: str | None = None
     precision: str = "fp32"
-    arith: str = "multiply"  # "shift": integers by shifts and additions only, every one of them a line of code
+    arith: str = "multiply"  # "shift": integers by shifts and additions only
     encoding: str = "auto"  # "dense" keeps every tile: the baseline that compression is measured against
     strict: bool = False  # refuses a network of which the target holds only a part: nothing is left to the CPU
     io: str = "float"  # "integer": a model of integers takes and gives its integers, not the numbers they stand for

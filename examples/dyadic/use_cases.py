@@ -45,7 +45,7 @@ def share(scores: Any, labels: Any) -> float:
 
 def network(name: str, chosen: str) -> str:
     """One line of the table."""
-    from lhcc.targets.cpu.int_shift import Additions
+    from lhcc.targets.cpu.int_shift_code import Additions
 
     model = onnx.load(HERE / f"{name}.onnx")
     calibration, x, labels = data(name)

@@ -111,10 +111,7 @@ def weight_of(
     try:
         encoded = dyadic.from_dense(np.moveaxis(graph.constants[name], filter_axis, 0), max_bits=12)
     except dyadic.NotDyadic as error:
-        raise TargetError(
-            f"layer '{layer}' has fp32 weights that are not dyadic: {error.message}",
-            "run: lhcc approximate model.onnx --max-error 0.01 -o dyadic.onnx",
-        ) from None
+        raise TargetError(f"layer '{layer}' has weights that are not dyadic: {error.message}", error.hint) from None
     integers = encoded.integers.astype(np.int64)
     # A filter of zeros has no scale of its own, yet its bias needs a fine one: its neighbours', or 2^-8.
     empty = ~integers.reshape(len(integers), -1).any(axis=1)

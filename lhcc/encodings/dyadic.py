@@ -83,8 +83,9 @@ def from_dense(weight: ArrayLike, max_bits: int = 8) -> Dyadic:
         found = _scale_of(np.abs(filter_), max_bits)
         if found is None:
             raise NotDyadic(
-                f"filter {o} is not a scale times integers below 2^{max_bits}",
-                "approximate the weights first: lhcc approximate MODEL -o dyadic.onnx",
+                f"filter {o} is not a scale times integers of {max_bits + 1} bits, sign included, and takes "
+                f"{_bits_of_powers(np.abs(filter_))} bits with a power of two as its scale",
+                f"run: lhcc approximate MODEL -o dyadic.onnx, with --weight-bits {max_bits + 1} at most",
             )
         scale[o] = found
         integers[o] = np.rint(filter_ / found)
@@ -125,6 +126,12 @@ def _largest_unit(levels: NDArray[np.float64]) -> float:
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
     return float(np.ldexp(1.0, int((exponent - 53 + trailing).min())))
+
+
+def _bits_of_powers(sizes: Floats) -> int:
+    """Bits, sign included, of one filter's integers if its scale is to be a power of two."""
+    levels = sizes[sizes > 0].astype(np.float64)
+    return int(np.frexp(levels.max())[1] - np.frexp(_largest_unit(levels))[1]) + 2
 
 
 def _free_scale(levels: Floats, exact: NDArray[np.float64], limit: int) -> float | None:

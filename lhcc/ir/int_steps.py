@@ -104,8 +104,10 @@ class StepWriter:
                 self.steps.append(f"requant {len(self.tables)} {int(wide)}")
                 self.tables += [np.pad(multiplier, pad, constant_values=1), np.pad(shift, pad)]
 
-    def table(self) -> np.ndarray:
-        return np.concatenate(self.tables).astype(np.int32) if self.tables else np.zeros(1, np.int32)
+    def table(self, length: int = 0) -> np.ndarray:
+        """All tables, each of them `length` long where they are shorter."""
+        grown = [np.pad(table, (0, max(0, length - len(table)))) for table in self.tables]
+        return np.concatenate(grown).astype(np.int32) if grown else np.zeros(1, np.int32)
 
 
 def apply(

@@ -41,7 +41,7 @@ from lhcc.targets.cpu import int_maps, int_reasons
 from lhcc.targets.cpu.int_conv import IntForm
 from lhcc.targets.cpu.int_dots import int_conv_kernel
 from lhcc.targets.cpu.int_plan import Summing, Window, made_up, plan_sum, storage_for, storages
-from lhcc.targets.cpu.int_shift import Additions, additions, planes
+from lhcc.targets.cpu.int_shift import additions, form_of, planes
 from lhcc.targets.cpu.int_storage import BLOCK, Map, narrowest
 from lhcc.targets.cpu.int_tail import Tail, tail_of
 from lhcc.targets.cpu.machine import Machine
@@ -199,8 +199,9 @@ class _Lowering:
 
     def _additions(self, step: Conv | Dense, tail: Tail) -> None:
         source, target = self.maps[step.inputs[0]], self.maps[tail.last.name]
-        layer = Additions.of(step, self.program.types[step.inputs[0]])
-        self.calls.reasons += int_reasons.of_additions(step.name, layer)
+        form = form_of(step, self.program.types[step.inputs[0]])
+        layer = form.layer
+        self.calls.reasons += int_reasons.of_additions(step.name, form)
         other, threads = self.maps[tail.other] if tail.other is not None else None, self.options.threads
         shape, spread = planes(source, layer.padding, threads)
         read = self.values[step.inputs[0]]
@@ -209,26 +210,28 @@ class _Lowering:
         )
         padded = target.blocks * BLOCK
         bias = np.pad(layer.bias, (0, padded - len(layer.bias)))
+        listed = form.table(shape)
+        constants = [bias] if listed is None else [listed, bias]
         positions = self.images * target.pixels
         self.values[tail.last.name] = self.calls.call(
             step.name,
             LABELS[type(step)],
             f"additions {step.name}",
-            lambda: additions(layer, shape, target, other, tail.steps, tail.other_steps, threads),
-            [x, constant(bias), *self._tail_operands(tail, padded)],
+            lambda: additions(form, shape, target, other, tail.steps, tail.other_steps, threads),
+            [x, *map(constant, constants), *self._tail_operands(tail, padded)],
             target.shape,
             "int32",
-            schedule=str(layer),
+            schedule=str(form),
             encoding="shift-and-add",
             density=float(np.count_nonzero(step.weight)) / max(1, step.weight.size),
             macs=int(step.weight.size) * positions,
-            adds=layer.count * positions,
+            adds=form.count * positions,
         )
 
     def _tail_operands(self, tail: Tail, padded: int) -> list[Any]:
         """The tables of the steps, and the map that is added."""
         added = [self.values[tail.other]] if tail.other is not None else []
-        return [constant(_padded_tables(tail.writer, padded)), *added]
+        return [constant(tail.writer.table(padded)), *added]
 
     # ---- everything else
     def _copy(self, name: str, operand: Any, source: Map, storage: str) -> tuple[Any, Map]:
@@ -289,12 +292,6 @@ class _Lowering:
         key = f"gather {sources} {target} {flatten}"
         label = "int_flatten" if flatten else "int_concat"
         self.values[step.name] = self.calls.call(step.name, label, key, make, operands, target.shape, "int32")
-
-
-def _padded_tables(writer: StepWriter, padded: int) -> NDArray[np.int32]:
-    """The tables of the steps, as long as the kernel's blocks of outputs."""
-    grown = [np.pad(table, (0, padded - len(table))) for table in writer.tables]
-    return np.concatenate(grown).astype(np.int32) if grown else np.zeros(1, np.int32)
 
 
 def _at_least_one(weights: NDArray[Any]) -> NDArray[Any]:

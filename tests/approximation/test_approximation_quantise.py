@@ -217,9 +217,20 @@ def test_qonnx_quant_nodes() -> None:
 
 
 def test_float_weights_point_to_approximate() -> None:
-    with pytest.raises(TargetError, match="layer 'first' has fp32 weights that are not dyadic.*") as caught:
+    with pytest.raises(TargetError, match="layer 'first' has weights that are not dyadic: filter 0 ") as caught:
         quantise(network(batch_norm=False))
     assert "lhcc approximate" in str(caught.value)
+
+
+def test_weights_of_more_bits_than_an_integer_program_holds_are_told_so() -> None:
+    def one_layer(largest: int) -> onnx.ModelProto:
+        node = helper.make_node("Gemm", ["x", "w"], ["y"], "head", transB=1)
+        return model_of([node], ["n", 2], ["n", 1], {"w": np.array([[1, largest]], np.float32)})
+
+    quantise(one_layer((1 << 12) - 1), ranges="interval")
+    with pytest.raises(TargetError, match="layer 'head' .* 13 bits, sign included, and takes 14 bits") as caught:
+        quantise(one_layer((1 << 12) + 1), ranges="interval")
+    assert "--weight-bits 13 at most" in str(caught.value)
 
 
 def test_accumulators_that_grow_too_wide_are_named() -> None:

@@ -59,12 +59,20 @@ def test_trained_looking_weights_are_refused_with_the_filter() -> None:
     rng = np.random.default_rng(5)
     weight = np.ones((4, 3, 3, 3), np.float32)
     weight[2] = rng.normal(size=(3, 3, 3))
-    with pytest.raises(dyadic.NotDyadic, match="filter 2 .* integers below 2\\^8"):
+    with pytest.raises(dyadic.NotDyadic, match="filter 2 is not a scale times integers of 9 bits"):
         dyadic.from_dense(weight)
     assert dyadic.recognise(weight) is None
     weight[2, 0, 0, 0] = np.nan
     with pytest.raises(dyadic.NotDyadic, match="filter 2 holds Inf or NaN"):
         dyadic.from_dense(weight)
+
+
+def test_weights_of_too_many_bits_are_told_how_many() -> None:
+    weight = np.ldexp(np.array([[1.0, 2.0], [3.0, (1 << 15) - 1]]), -9)  # 15 bits and a sign
+    with pytest.raises(dyadic.NotDyadic, match="filter 1 .* of 13 bits, sign included, and takes 16 bits") as caught:
+        dyadic.from_dense(weight, max_bits=12)
+    assert "--weight-bits 13 at most" in str(caught.value)
+    assert dyadic.from_dense(weight, max_bits=15).bits == 16
 
 
 def test_one_ulp_off_is_not_dyadic() -> None:

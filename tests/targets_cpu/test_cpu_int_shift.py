@@ -15,7 +15,7 @@ from lhcc.integer import Builder, Dense, Program
 from lhcc.runtime.build import build
 from lhcc.targets import base
 from lhcc.targets.base import Options
-from lhcc.targets.cpu import int_shift, integers
+from lhcc.targets.cpu import int_shift, int_shift_code, int_shift_list, integers
 from lhcc.targets.cpu.target import CpuTarget
 from tests.targets_fpga.fpga_programs import folded, unrolled
 
@@ -40,22 +40,71 @@ def assert_exact(program: Program, threads: int = 1, images: int = 2) -> None:
         np.testing.assert_array_equal(np.moveaxis(got, 1, -1) if got.ndim == 4 else got, want)
 
 
+@pytest.fixture(params=["code", "list"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """All layers are compiled so, however many additions they have."""
+    monkeypatch.setattr(int_shift, "AS_CODE", 1 << 60 if request.param == "code" else -1)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_random_layers_are_exact(seed: int) -> None:
+def test_random_layers_are_exact(seed: int, form: str) -> None:
     assert_exact(unrolled(seed), threads=1 + seed % 2)
 
 
-def test_wide_layers_with_residuals_are_exact() -> None:
+def test_wide_layers_with_residuals_are_exact(form: str) -> None:
     assert_exact(folded(3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4, 40))
-def test_more_random_layers_are_exact(seed: int) -> None:
+def test_more_random_layers_are_exact(seed: int, form: str) -> None:
     assert_exact(unrolled(seed) if seed % 3 else folded(seed), threads=1 + seed % 2)
 
 
-def test_strides_dilation_and_rows_that_fill_no_vector() -> None:
+def test_a_layer_of_many_additions_is_not_written_out() -> None:
+    rng = np.random.default_rng(5)
+    b = Builder()
+    x = b.input("x", (3, 5, 48), bits=8, signed=True)
+    weights = rng.integers(-90, 91, (3, 3, 48, 24))
+    program = b.build(b.conv("y", x, weights, rng.integers(-99, 99, 24), padding=(1, 1, 1, 1)))
+    (record,) = (layer for layer in lowered(program).layers if layer.encoding == "shift-and-add")
+    assert record.schedule.endswith("additions from a list, nothing shared")
+    assert record.adds > 15 * int_shift.AS_CODE
+    assert_exact(program)
+
+
+def test_lists_are_of_the_digits_of_all_weights() -> None:
+    b = Builder()
+    weights = np.array([[7, 0, -6], [1, 0, 0]]).T  # 8 - 1 and 2 - 8: three inputs, two outputs
+    program = b.build(b.dense("y", b.input("x", (3,), bits=8, signed=True), weights))
+    step = program["y"]
+    assert isinstance(step, Dense)
+    listed = int_shift_list.Listed.of(step, program.types["x"])
+    table = listed.table((1, 3, 1, 1))
+    lists = [table[begin:end].tolist() for begin, end in zip(table[: 4 * 2 * 16], table[1:], strict=False)]
+    # by place, from 8 down to 1: what is added, what is subtracted
+    assert lists[:8] == [[0], [2], [], [], [2], [], [], [0]]
+    assert lists[8:16] == [[], [], [], [], [], [], [0], []]
+    assert not any(lists[16:]) and listed.count == 3
+
+
+@pytest.mark.parametrize("shape", [(1 << 24, 3), (1, 3)])
+def test_lists_whose_sums_might_need_more_than_32_bits_are_refused(shape: tuple[int, int]) -> None:
+    b = Builder()
+    largest, inputs = shape
+    weights = np.array([[largest * 31], [-largest * 31], [0]])[:inputs]
+    program = b.build(b.dense("y", b.input("x", (inputs,), bits=3, signed=True), weights))
+    step = program["y"]
+    assert isinstance(step, Dense)
+    if largest == 1:
+        assert int_shift_list.Listed.of(step, program.types["x"]).count == 3
+        return
+    with pytest.raises(TargetError, match="layer 'y' adds up sums that need more than 32 bits"):
+        int_shift_list.Listed.of(step, program.types["x"])
+
+
+def test_strides_dilation_and_rows_that_fill_no_vector(form: str) -> None:
     rng = np.random.default_rng(0)
     b = Builder()
     x = b.input("x", (9, 43, 3), bits=8, signed=True)
@@ -83,13 +132,13 @@ def test_many_inputs_are_added_up_part_by_part() -> None:
     program = b.build(b.dense("y", x, rng.choice([0, 1, -2, 3], (300, 18)), rng.integers(-9, 9, 18)))
     step = program["y"]
     assert isinstance(step, Dense)
-    layer = int_shift.Additions.of(step, program.types["x"])
+    layer = int_shift_code.Additions.of(step, program.types["x"])
     assert [(part.block, part.first) for part in layer.parts] == [(0, True), (0, False), (1, True), (1, False)]
-    assert layer.count <= layer.before_sharing
+    assert layer.count <= layer.layer.before_sharing
     assert_exact(program)
 
 
-def test_no_data_is_multiplied() -> None:
+def test_no_data_is_multiplied(form: str) -> None:
     b = Builder()
     x = b.input("x", (6, 6, 4), signed=True)
     y = b.conv("y", x, np.random.default_rng(1).integers(-7, 8, (3, 3, 4, 8)))
@@ -109,7 +158,7 @@ def test_no_data_is_multiplied() -> None:
 
 def test_an_output_may_be_half_of_what_was_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     twice = AdderGraph(1, (Adder(0, 0, 0, 0, False),), (Output(1, -1, False),))
-    monkeypatch.setattr(int_shift, "solve", lambda *_, **__: twice)
+    monkeypatch.setattr(int_shift_code, "solve", lambda *_, **__: twice)
     b = Builder()
     assert_exact(b.build(b.conv("y", b.input("x", (3, 5, 1), signed=True), np.ones((1, 1, 1, 1)))))
 
