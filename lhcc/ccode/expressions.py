@@ -31,8 +31,7 @@ HELPERS = {
     "FloorDiv": "floordiv", "FloorMod": "floormod",
 }  # fmt: skip
 INTRINSICS = {
-    "llvm.x86.avx512.vpdpbusd": "dot4", ".pmadd": "madd",
-    "llvm.aarch64.neon.usdot": "dot4", "llvm.aarch64.neon.sdot": "sdot4",
+    "avx512.vpdpbusd": "dot4", ".pmadd": "madd", "aarch64.neon.usdot": "dot4", "aarch64.neon.sdot": "sdot4",
 }  # fmt: skip
 PRIMARY, CHOICE = 15, 3
 RESERVED = frozenset(
@@ -169,11 +168,12 @@ class Expressions:
         return self._call("splat", type_of(expr), expr.value)
 
     def _print_Shuffle(self, expr: Expr) -> tuple[str, int]:
-        vectors, indices = list(expr.vectors), list(expr.indices)
-        if len(vectors) != 1 or len(indices) != 1:
-            raise TargetError("a kernel shuffles vectors, which cannot be written as C")
-        of = type_of(vectors[0])
-        return f"{self.helpers.call('lane', of)}({self.text(vectors[0])}, {self.text(indices[0])})", PRIMARY
+        vectors, indices, of = list(expr.vectors), list(expr.indices), type_of(expr.vectors[0])
+        if len(vectors) == len(indices) == 1:
+            return f"{self.helpers.call('lane', of)}({self.text(vectors[0])}, {self.text(indices[0])})", PRIMARY
+        if len(vectors) != 2 or not type_of(vectors[1]) == type_of(expr) == of:
+            raise TargetError("a kernel shuffles vectors in a way that cannot be written as C")
+        return self._call("_".join(["shuffle", *(str(index.value) for index in indices)]), of, *vectors)
 
     # ---- choices and conversions
     def _print_Not(self, expr: Expr) -> tuple[str, int]:

@@ -132,6 +132,12 @@ def _function(operation: str, kind: Type, other: Type | None, gnu: bool) -> str:
         return f"INLINE void {name}({e} *a, {v} b) {{ {body} }}\n"
     if operation == "lane":
         return f"INLINE {e} {name}({v} a, int i) {{ return a{'' if gnu else '.lane'}[i]; }}\n"
+    if operation.startswith("shuffle"):
+        lane = "" if gnu else ".lane"
+        places = [divmod(int(place), kind.lanes) for place in operation.split("_")[1:]]
+        elements = ", ".join(f"{'ab'[which]}{lane}[{place}]" for which, place in places)
+        body = f"({v}){{{elements}}}" if gnu else f"({v}){{{{{elements}}}}}"
+        return f"INLINE {v} {name}({two}) {{ return {body}; }}\n"
     if operation == "from":
         assert other is not None
         return define(v, f"{other.c} a", f"__builtin_convertvector(a, {v})", f"({e})a.lane[i]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from lhcc.targets.cpu.pack import Problem, preferred
 from lhcc.targets.cpu.wide import WideSpec
 from lhcc.targets.cpu.wide_choice import WideLayer
 
-MARGIN = 1.15  # single weights must promise this much: changing layouts at both ends also costs
+MARGIN = 1.15  # single weights must promise this much
+TURN = 0.5  # cycles per element of a map to change its layout, as blocks at both ends make it necessary
 DENSE = 0.7  # above this share of non-zeros nothing is gained
 
 
@@ -40,6 +42,7 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
             estimate = patterns.estimate(found, by_pattern, machine)
     images, channels, copies, rows, width = spec.wide
     estimate = images * (estimate + 2 * channels * copies * rows * width / spec.lanes)
+    estimate += TURN * (prod(layer.image) + prod(layer.result))
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
     if estimate * MARGIN > blocks.cycles:
         return f"blocks are cheaper than {spec.form}: {estimate / 1e3:,.0f} kcycles against {blocks}"

@@ -1,4 +1,4 @@
-"""Kernels over whole feature maps: layout conversion, activations, global average."""
+"""Kernels over whole feature maps: activations, global average."""
 
 from __future__ import annotations
 
@@ -7,45 +7,10 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import Renamed, flat, function, get, integer, loop, put, register, sequence, shared, tensor, var
+from lhcc.ir.tir import flat, function, get, integer, loop, put, register, shared, tensor, var
 from lhcc.ir.vector import activate, const
 
 Kernel = Any
-
-
-def to_blocked(shape: tuple[int, ...], block: int, threads: int, ordered: bool = False) -> Kernel:
-    """(N, C, H, W) -> (N, C/block, H, W, block); channels that do not exist are written as zeros.  `ordered`: from
-    which channel each is read is a table."""
-    images, channels, height, width = shape
-    blocks, pixels = -(-channels // block), height * width
-    source, target = tensor("source", list(shape)), tensor("target", [images, blocks, height, width, block])
-    (x, see_x), (y, see_y), order = flat(source, "x"), flat(target, "y"), Renamed(channels, ordered)
-    unit, lane, pixel, plane = var("unit"), var("lane"), var("pixel"), var("plane")
-    image, channel = T.floordiv(unit, integer(blocks)), T.floormod(unit, integer(blocks)) * block + lane
-    into = unit * integer(pixels * block) + pixel * block + lane
-    find = T.Bind(plane, image * integer(channels) + order[channel])
-    fill = sequence([find, loop(pixel, pixels, [put(y, get(x, plane * integer(pixels) + pixel), into)])])
-    if channels % block:
-        blank = loop(pixel, pixels, [put(y, T.FloatImm("float32", 0.0), into)])
-        fill = T.IfThenElse(channel < integer(channels), fill, blank)
-    body = shared(unit, images * blocks, threads, [loop(lane, block, [fill])])
-    return function([source, *order.tables, target], [see_x, see_y, *order.views, body])
-
-
-def from_blocked(shape: tuple[int, ...], block: int, threads: int, ordered: bool = False) -> Kernel:
-    """(N, C/block, H, W, block) -> `shape` = (N, C, H, W).  `ordered`: where each channel goes is a table."""
-    images, channels, height, width = shape
-    blocks, pixels = -(-channels // block), height * width
-    source, target = tensor("source", [images, blocks, height, width, block]), tensor("target", list(shape))
-    (x, see_x), (y, see_y), place = flat(source, "x"), flat(target, "y"), Renamed(channels, ordered)
-    unit, pixel, plane = var("unit"), var("pixel"), var("plane")
-    image, channel = T.floordiv(unit, integer(channels)), T.floormod(unit, integer(channels))
-    read = image * integer(blocks) + T.floordiv(channel, integer(block))
-    value = get(x, read * integer(pixels * block) + pixel * block + T.floormod(channel, integer(block)))
-    find = T.Bind(plane, image * integer(channels) + place[channel])
-    copy = loop(pixel, pixels, [put(y, value, plane * integer(pixels) + pixel)])
-    body = shared(unit, images * channels, threads, [find, copy])
-    return function([source, *place.tables, target], [see_x, see_y, *place.views, body])
 
 
 def activation(shape: tuple[int, ...], name: str, lanes: int, threads: int) -> Kernel:

@@ -17,7 +17,7 @@ from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.passes.pack_tiles import PackTiles
 from lhcc.targets.base import Options, Pass
 from lhcc.targets.boards import Board
-from lhcc.targets.cpu import integers, machine, maps, wide_forms
+from lhcc.targets.cpu import integers, layouts, machine, maps, wide_forms
 from lhcc.targets.cpu.conv import conv_kernel
 from lhcc.targets.cpu.encode import encode
 from lhcc.targets.cpu.generic_tuning import TunedSchedule
@@ -72,9 +72,9 @@ class CpuTarget:
         if operator == "lhcc.wide_conv2d":
             return wide_forms.kernel(WideSpec.from_json(attrs["spec"]), attrs["shape"])
         if operator == "lhcc.to_blocked":
-            return maps.to_blocked(shapes[0], self.machine.block, threads, ordered=len(shapes) == 2)
+            return layouts.to_blocked(shapes[0], self.machine.block, lanes, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.from_blocked":
-            return maps.from_blocked(attrs["shape"], self.machine.block, threads, ordered=len(shapes) == 2)
+            return layouts.from_blocked(attrs["shape"], self.machine.block, lanes, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.activation":
             return maps.activation(shapes[0], attrs["activation"], lanes, threads)
         assert operator == "lhcc.global_average", operator

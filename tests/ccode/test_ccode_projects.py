@@ -44,7 +44,7 @@ def test_sanitizers(model: str, written: Written, tmp_path: Path) -> None:
     make(written(model), tmp_path, SANITIZED)
 
 
-@pytest.mark.parametrize("model", ["block", "integers"])
+@pytest.mark.parametrize("model", ["block", "scattered", "integers"])
 def test_without_vector_extensions(model: str, written: Written, tmp_path: Path) -> None:
     make(written(model), tmp_path, "CFLAGS=-O0 -pedantic -DLHCC_PORTABLE -fsanitize=undefined -fno-sanitize-recover")
 
