@@ -65,7 +65,7 @@ class Form:
 def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
     """Cycles of arithmetic for one image, per division; see `Orders` for what the order of the loops adds."""
     taps, rate = np.array(form.counts, np.float64), rates(machine)
-    products = _products(divided, form, machine, chains)
+    products = _issued(divided, form, machine, chains) + rate.step
     inside = divided.area > 0
     per_tile = ((form.depth * products + rate.entry) * inside) @ taps
     per_tile += form.blocks * (divided.pixels * form.vectors * rate.store + divided.runs * rate.run + rate.tile)
@@ -73,7 +73,14 @@ def cycles(divided: Divisions, form: Form, machine: Machine, chains: int) -> Flo
     return total
 
 
-def _products(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
+def issue(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
+    """Cycles of the innermost loops alone, for one image, per division."""
+    per_tile = (form.depth * _issued(divided, form, machine, chains) * (divided.area > 0)) @ np.array(form.counts)
+    total: Floats = (divided.many * per_tile).sum(axis=1)
+    return total
+
+
+def _issued(divided: Divisions, form: Form, machine: Machine, chains: int) -> Floats:
     """Cycles of one input channel at one tap, by the multiply-adds and loads that a core begins in a cycle.
 
     An input that cannot be an operand of the multiply-add has to be brought into a register first: with large tiles
@@ -86,9 +93,8 @@ def _products(divided: Divisions, form: Form, machine: Machine, chains: int) -> 
     sums = np.array([splits(max(1, n), vectors, form.depth, chains) for n in range(most + 1)], np.float64)
     latency = machine.latency / sums[divided.pixels]
     loads = (area + vectors) / machine.loads + area * broadcast
-    step = rates(machine).step
-    products: Floats = np.maximum(np.maximum(area * vectors / machine.fma, loads), latency[..., None]) + step
-    return products
+    issued: Floats = np.maximum(np.maximum(area * vectors / machine.fma, loads), latency[..., None])
+    return issued
 
 
 def outputs_outer(work: Floats, divided: Divisions, form: Form, machine: Machine, image: int, inputs: int) -> Floats:

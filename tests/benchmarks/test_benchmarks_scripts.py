@@ -17,6 +17,7 @@ SCRIPTS = [
     "cpu_layers",
     "cpu_int8",
     "density_curve",
+    "layer_rates",
     "compile_time",
     "compare",
     "models",

@@ -1,0 +1,223 @@
+"""Which layers run below a share of the machine's peak, and what bounds them, in figures.
+
+`python -m benchmarks.layer_rates [--networks vgg16-cifar,resnet50] [--densities 0.1,0.2] [--json FILE]`
+Each layer's time in its place in the network stands beside what it would take if one thing alone were to limit it:
+arithmetic at the measured peak; its register tiles, which issue loads and wait for sums besides; the bytes of its
+weights, and of its maps, at the measured speed of the memory that holds them.  `alone`: run again and again by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.models import network_file
+from benchmarks.results import origin
+
+if TYPE_CHECKING:
+    from lhcc.ir.layer import ConvLayer, Packed
+    from lhcc.runtime.executable import Executable
+    from lhcc.runtime.peak import Peak
+    from lhcc.runtime.program import Call
+    from lhcc.targets.base import Options, Pass
+    from lhcc.targets.cpu.pack import Problem
+
+NETWORKS = "vgg16-cifar,resnet18-cifar,resnet34,resnet50"
+SHOWN = 0.01  # of the network's time: shorter layers are left out
+ENOUGH = 0.70  # of the peak
+REPEATS = 40
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Microseconds that a layer would take at least, were it only for this."""
+
+    arithmetic: float
+    tile: float  # register tiles: multiply-adds, loads and waiting for sums, without what surrounds the innermost loop
+    weights: float
+    maps: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A layer that took `time_us` of its network's time, and why not less."""
+
+    layer: str
+    op: str
+    schedule: str
+    time_us: float
+    alone_us: float
+    share: float
+    gflops: float
+    peak: float  # share of the peak
+    weight_bytes: int
+    map_bytes: int
+    bounds: Bounds
+    lost_us: dict[str, float]  # beyond arithmetic, by cause
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", default=NETWORKS)
+    parser.add_argument("--densities", default="0.1,0.2")
+    parser.add_argument("--all", action="store_true", help="also the layers that are fast enough")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    from lhcc.runtime.peak import measure
+
+    limit = measure(1)
+    print(f"peak {limit.gflops:.0f} GFLOP/s; read again and again, "
+          + ", ".join(f"{size >> 10} KB: {speed:.0f} GB/s" for size, speed in limit.bandwidths))  # fmt: skip
+    found = []
+    for name in args.networks.split(","):
+        for density in map(float, args.densities.split(",")):
+            rates = layer_rates(network_file(name, density), limit)
+            total = sum(rate.time_us for rate in rates)
+            shown = [rate for rate in rates if rate.share >= SHOWN and (args.all or rate.peak < ENOUGH)]
+            print(f"\n{name}, density {density:g}: {total:.0f} us\n{table(shown)}", flush=True)
+            found.append({"network": name, "density": density, "time_us": total, "layers": list(map(asdict, shown))})
+    if args.json:
+        record = {"benchmark": "layer_rates", **origin(), "threads": 1, "peak": asdict(limit), "networks": found}
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def layer_rates(model: Path, limit: Peak) -> list[Rate]:
+    """Every layer of a network in the order of execution, on one thread."""
+    from lhcc.runtime.profile import capture, profile, replay
+
+    executable, tiles = compiled(model)
+    timed = profile(executable)
+    hertz = limit.gflops * 1e9 / flops_per_cycle()
+    held = sum(map(weight_bytes, executable.program.calls))
+    calls = capture(executable, executable.random_inputs())
+    rates = []
+    for layer, call, captured in zip(timed.layers, executable.program.calls, calls, strict=True):
+        alone = median(replay([captured])[0] for _ in range(REPEATS))
+        weights, maps = weight_bytes(call), map_bytes(call)
+        arithmetic = 2 * layer.macs_kept / limit.gflops / 1e3
+        bounds = Bounds(
+            arithmetic,
+            max(arithmetic, 1e6 * tiles.get(layer.name, 0.0) / hertz),
+            weights / limit.bandwidth(held) / 1e3,
+            maps / limit.bandwidth(maps) / 1e3,
+        )
+        share, rate = layer.time_us / timed.sum_us, 2 * layer.macs_kept / layer.time_us / 1e3
+        lost = losses(layer.time_us, alone, bounds)
+        rates.append(
+            Rate(layer.name, layer.op, layer.schedule, layer.time_us, alone, share, rate, rate / limit.gflops,
+                 weights, maps, bounds, lost)
+        )  # fmt: skip
+    return rates
+
+
+def losses(time_us: float, alone_us: float, bounds: Bounds) -> dict[str, float]:
+    """The microseconds beyond arithmetic, by cause; together they are what the layer took longer.
+
+    Its register tiles come first: they are known.  Memory costs what the layer takes less when it runs alone, or what
+    its bytes take longer than its tiles do.  What is left surrounds the innermost loop: finding weight tiles, starting
+    and leaving the loops, stores.
+    """
+    tile = min(bounds.tile, max(time_us, bounds.arithmetic))
+    memory = max(time_us - alone_us, bounds.weights + bounds.maps - tile, 0.0)
+    memory = min(memory, max(0.0, time_us - tile))
+    which = "weights" if bounds.weights > bounds.maps else "maps"
+    return {"tile": tile - bounds.arithmetic, which: memory, "loops": time_us - tile - memory}
+
+
+def causes(lost: dict[str, float]) -> str:
+    """Those that cost a quarter of what is lost, or more."""
+    ranked = sorted(lost, key=lambda cause: -lost[cause])
+    return ", ".join(f"{cause} {lost[cause]:.0f}" for cause in ranked if lost[cause] >= sum(lost.values()) / 4)
+
+
+def weight_bytes(call: Call) -> int:
+    return sum(operand.nbytes for operand in call.operands if operand.kind == "weights")
+
+
+def map_bytes(call: Call) -> int:
+    """The maps read, and the one written, which is read first and written back later."""
+    maps = [operand.nbytes for operand in call.operands if operand.kind != "weights"]
+    return sum(maps) + maps[-1]
+
+
+def flops_per_cycle() -> float:
+    from lhcc.targets.cpu.machine import create
+
+    machine = create({})
+    return 2 * machine.fma * machine.lanes
+
+
+def compiled(model: Path) -> tuple[Executable, dict[str, float]]:
+    """The network, and of every layer in tiles of weights the cycles that issuing its innermost loops takes."""
+    from lhcc.compiler import Source, compile_floats, make_options
+    from lhcc.frontend import import_model
+    from lhcc.passes.pack_tiles import PackTiles
+    from lhcc.targets.cpu.pack import Problem
+    from lhcc.targets.cpu.target import CpuTarget, create
+
+    cycles: dict[str, float] = {}
+
+    class Noting(CpuTarget):
+        """The CPU, telling how each layer is divided."""
+
+        def layout_passes(self, options: Options) -> list[Pass]:
+            passes = super().layout_passes(options)
+            return [self.noting(p, options) if isinstance(p, PackTiles) else p for p in passes]
+
+        def noting(self, packing: PackTiles, options: Options) -> PackTiles:
+            def pack(layer: ConvLayer) -> Packed:
+                cycles[layer.name] = issued(Problem(layer, self.machine, options))
+                return packing.pack(layer)
+
+            return PackTiles(pack)
+
+    target: Any = Noting(create({}).machine)
+    source = Source(target, make_options({}), mod=import_model(str(model)))
+    return compile_floats(source), cycles
+
+
+def issued(problem: Problem) -> float:
+    """Cycles of the innermost loops alone, as the compiler divides the layer."""
+    from lhcc.targets.cpu import cost
+    from lhcc.targets.cpu.choice import CHAINS
+    from lhcc.targets.cpu.pack import preferred
+    from lhcc.targets.cpu.tiling import divisions
+
+    machine, choice = problem.machine, preferred(problem)[0].choice
+    named = choice.vectors, choice.depth, choice.dense, choice.merged
+    form = next(f for f in problem.forms() if (f.vectors, f.depth, f.dense, f.merged) == named)
+    divided = divisions(problem.axes, problem.pixels(form.vectors), form.merged)
+    cycles = cost.issue(divided, form, machine, min(CHAINS[0], machine.accumulators(form.vectors)))
+    chosen = (divided.heights == choice.height) & (divided.widths == choice.width)
+    return float(cycles[chosen][0]) * problem.layer.image[0]
+
+
+def table(rates: list[Rate]) -> str:
+    from lhcc.report.text import grid
+
+    header = ["layer", "time us", "alone", "share", "GFLOP/s", "% peak", "weights KB", "maps KB",
+              "arithmetic us", "tile", "weights", "maps", "lost to, us"]  # fmt: skip
+    return grid(header, [_cells(rate) for rate in rates]) if rates else "none"
+
+
+def _cells(rate: Rate) -> list[Any]:
+    bounds = (rate.bounds.arithmetic, rate.bounds.tile, rate.bounds.weights, rate.bounds.maps)
+    return [
+        rate.layer,
+        *(f"{value:.1f}" for value in (rate.time_us, rate.alone_us)),
+        f"{rate.share:.1%}",
+        f"{rate.gflops:.1f}",
+        f"{rate.peak:.0%}",
+        *(f"{size / 1024:.0f}" for size in (rate.weight_bytes, rate.map_bytes)),
+        *(f"{value:.1f}" for value in bounds),
+        causes(rate.lost_us),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
