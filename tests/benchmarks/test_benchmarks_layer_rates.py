@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.layer_rates import Bounds, causes, layer_rates, losses, table
+from benchmarks.layer_rates import Bounds, causes, compiled, layer_rates, layer_times, losses, table
 from benchmarks.models import NetworkWriter, Recipe, write
 
 
@@ -31,7 +31,8 @@ def test_a_network_layer_by_layer(tmp_path: Path) -> None:
 
     net = NetworkWriter("small", 3, 16, Recipe(density=0.3))
     net.classifier(net.conv("second", net.conv("first", net.input, 32, 3), 48, 3, 2), 10)
-    rates = layer_rates(write(net, tmp_path / "small.onnx"), Peak(50.0, ((1 << 30, 20.0),)))
+    executable, tiles = compiled(write(net, tmp_path / "small.onnx"))
+    rates = layer_rates(executable, tiles, layer_times(executable), Peak(50.0, ((1 << 30, 20.0),)))
     by_name = {rate.layer: rate for rate in rates}
     second = by_name["second"]
     assert second.bounds.tile >= second.bounds.arithmetic > 0 and second.peak > 0
