@@ -2,8 +2,9 @@
 
 `python -m benchmarks.layer_rates [--networks vgg16-cifar,resnet50] [--densities 0.1,0.2] [--json FILE]`
 Each layer's time in its place in the network stands beside what it would take if one thing alone were to limit it:
-arithmetic at the measured peak; its register tiles, which issue loads and wait for sums besides; the bytes of its
-weights, and of its maps, at the measured speed of the memory that holds them.  `alone`: run again and again by itself.
+arithmetic at the measured peak; its register tiles, which issue loads and wait for sums besides; the loops around them;
+the bytes of its weights, and of its maps, read once, at the measured speed of the memory that holds them.  `alone`: run
+again and again by itself.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SHOWN = 0.01  # of the network's time: shorter layers are left out
 ENOUGH = 0.70  # of the peak
 REPEATS = 40
 Times = list[tuple[float, float]]
+Cycles = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Bounds:
 
     arithmetic: float
     tile: float  # register tiles: multiply-adds, loads and waiting for sums, without what surrounds the innermost loop
+    loops: float  # the same with what surrounds it, as the cost model estimates that
     weights: float
     maps: float
 
@@ -111,17 +114,19 @@ def layer_times(executable: Executable) -> Times:
     return list(zip(in_place, alone, strict=True))
 
 
-def layer_rates(executable: Executable, tiles: dict[str, float], times: Times, limit: Peak) -> list[Rate]:
-    """What these times of a network's layers mean; `tiles` is of `compiled`."""
+def layer_rates(executable: Executable, cycles: Cycles, times: Times, limit: Peak) -> list[Rate]:
+    """What these times of a network's layers mean; `cycles` is of `compiled`."""
     hertz = limit.gflops * 1e9 / flops_per_cycle()
     held = sum(map(weight_bytes, executable.program.calls))
     rates = []
     for layer, call, (time, alone) in zip(executable.layers, executable.program.calls, times, strict=True):
         weights, maps = weight_bytes(call), map_bytes(call)
         arithmetic = 2 * layer.macs_kept / limit.gflops / 1e3
+        tile, loops = (max(arithmetic, 1e6 * count / hertz) for count in cycles.get(layer.name, (0.0, 0.0)))
         bounds = Bounds(
             arithmetic,
-            max(arithmetic, 1e6 * tiles.get(layer.name, 0.0) / hertz),
+            tile,
+            loops,
             weights / limit.bandwidth(held) / 1e3,
             maps / limit.bandwidth(maps) / 1e3,
         )
@@ -137,14 +142,21 @@ def losses(time_us: float, alone_us: float, bounds: Bounds) -> dict[str, float]:
     """The microseconds beyond arithmetic, by cause; together they are what the layer took longer.
 
     Its register tiles come first: they are known.  Memory costs what the layer takes less when it runs alone, or what
-    its bytes take longer than its tiles do.  What is left surrounds the innermost loop: finding weight tiles, starting
-    and leaving the loops, stores.
+    its bytes take longer than its tiles do; the loops cost what is estimated.  What is left is "near": maps that are
+    read more than once, from the first-level cache or the second.
     """
-    tile = min(bounds.tile, max(time_us, bounds.arithmetic))
-    memory = max(time_us - alone_us, bounds.weights + bounds.maps - tile, 0.0)
-    memory = min(memory, max(0.0, time_us - tile))
-    which = "weights" if bounds.weights > bounds.maps else "maps"
-    return {"tile": tile - bounds.arithmetic, which: memory, "loops": time_us - tile - memory}
+    left = max(time_us, bounds.arithmetic) - bounds.arithmetic
+    memory = "weights" if bounds.weights > bounds.maps else "maps"
+    known = {
+        "tile": bounds.tile - bounds.arithmetic,
+        memory: max(time_us - alone_us, bounds.weights + bounds.maps - bounds.tile),
+        "loops": bounds.loops - bounds.tile,
+    }
+    found = {}
+    for cause, lost in known.items():
+        found[cause] = min(left, max(0.0, lost))
+        left -= found[cause]
+    return {**found, "near": left}
 
 
 def causes(lost: dict[str, float]) -> str:
@@ -170,15 +182,15 @@ def flops_per_cycle() -> float:
     return 2 * machine.fma * machine.lanes
 
 
-def compiled(model: Path) -> tuple[Executable, dict[str, float]]:
-    """The network, and of every layer in tiles of weights the cycles that issuing its innermost loops takes."""
+def compiled(model: Path) -> tuple[Executable, Cycles]:
+    """The network, and of every layer in tiles of weights the cycles of its innermost loops, and of all loops."""
     from lhcc.compiler import Source, compile_floats, make_options
     from lhcc.frontend import import_model
     from lhcc.passes.pack_tiles import PackTiles
     from lhcc.targets.cpu.pack import Problem
     from lhcc.targets.cpu.target import CpuTarget, create
 
-    cycles: dict[str, float] = {}
+    cycles: Cycles = {}
 
     class Noting(CpuTarget):
         """The CPU, telling how each layer is divided."""
@@ -189,7 +201,7 @@ def compiled(model: Path) -> tuple[Executable, dict[str, float]]:
 
         def noting(self, packing: PackTiles, options: Options) -> PackTiles:
             def pack(layer: ConvLayer) -> Packed:
-                cycles[layer.name] = issued(Problem(layer, self.machine, options))
+                cycles[layer.name] = estimated(Problem(layer, self.machine, options))
                 return packing.pack(layer)
 
             return PackTiles(pack)
@@ -199,8 +211,8 @@ def compiled(model: Path) -> tuple[Executable, dict[str, float]]:
     return compile_floats(source), cycles
 
 
-def issued(problem: Problem) -> float:
-    """Cycles of the innermost loops alone, as the compiler divides the layer."""
+def estimated(problem: Problem) -> tuple[float, float]:
+    """Cycles of the innermost loops alone, and of all loops, as the compiler divides the layer."""
     from lhcc.targets.cpu import cost
     from lhcc.targets.cpu.choice import CHAINS
     from lhcc.targets.cpu.pack import preferred
@@ -210,21 +222,23 @@ def issued(problem: Problem) -> float:
     named = choice.vectors, choice.depth, choice.dense, choice.merged
     form = next(f for f in problem.forms() if (f.vectors, f.depth, f.dense, f.merged) == named)
     divided = divisions(problem.axes, problem.pixels(form.vectors), form.merged)
-    cycles = cost.issue(divided, form, machine, min(CHAINS[0], machine.accumulators(form.vectors)))
+    chains = min(CHAINS[0], machine.accumulators(form.vectors))
     chosen = (divided.heights == choice.height) & (divided.widths == choice.width)
-    return float(cycles[chosen][0]) * problem.layer.image[0]
+    inside, around = (count(divided, form, machine, chains)[chosen][0] for count in (cost.issue, cost.cycles))
+    images = problem.layer.image[0]
+    return float(inside) * images, float(around) * images
 
 
 def table(rates: list[Rate]) -> str:
     from lhcc.report.text import grid
 
     header = ["layer", "time us", "alone", "share", "GFLOP/s", "% peak", "weights KB", "maps KB",
-              "arithmetic us", "tile", "weights", "maps", "lost to, us"]  # fmt: skip
+              "arithmetic us", "tile", "loops", "weights", "maps", "lost to, us"]  # fmt: skip
     return grid(header, [_cells(rate) for rate in rates]) if rates else "none"
 
 
 def _cells(rate: Rate) -> list[Any]:
-    bounds = (rate.bounds.arithmetic, rate.bounds.tile, rate.bounds.weights, rate.bounds.maps)
+    bounds = asdict(rate.bounds).values()
     return [
         rate.layer,
         *(f"{value:.1f}" for value in (rate.time_us, rate.alone_us)),
