@@ -17,6 +17,7 @@ from lhcc.approximation.budget import Budget, Point, choose, descend
 from lhcc.approximation.correct import correct, round_bias
 from lhcc.approximation.functions import check_error
 from lhcc.approximation.graph import Graph, Layer
+from lhcc.approximation.replace import approximate_activations, approximate_pools
 from lhcc.approximation.report import FunctionRow, LayerRow, Report
 from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
 from lhcc.approximation.weights import Candidate, Per, Scale, candidate
@@ -84,7 +85,7 @@ def approximate(
         raise ModelError("the model has no layer with constant weights to approximate")
     functions = [
         FunctionRow(name, f"average coefficient {exact:.6g}", f"{new:.6g}", abs(exact - new))
-        for name, exact, new in after.approximate_pools(_coefficient)
+        for name, exact, new in approximate_pools(after, _coefficient)
     ]
     ladder = [named_set(s) for s in sets] if budget.any and set is None else [named_set("half" if set is None else set)]
     tables = _tables(after, layers, ladder, scale, per, weight_bits)
@@ -97,7 +98,7 @@ def approximate(
     rows = [_row(after, *entry) for entry in zip(layers, work.chosen(point), strict=True)]
     smooth = after.finished()
     if activation_error is not None:
-        for name, function, line in after.approximate_activations(activation_error):
+        for name, function, line in approximate_activations(after, activation_error):
             functions.append(FunctionRow(name, function, f"{len(line.breakpoints) + 1} dyadic lines", line.max_error))
     final = after.finished()
     drop = None

@@ -13,6 +13,7 @@ from lhcc.approximation import quantised
 from lhcc.approximation.functions import piecewise_linear
 from lhcc.approximation.graph import attribute, filter_axis
 from lhcc.approximation.quantised import Grid
+from lhcc.approximation.replace import activation
 from lhcc.approximation.state import SMOOTH, State, bounds
 from lhcc.approximation.windows import padding_of
 from lhcc.errors import UnsupportedOperator
@@ -136,7 +137,7 @@ def add(state: State, node: Any) -> None:
 
 
 def silu(state: State, node: Any) -> None:
-    found = state.graph.activation(node)
+    found = activation(state.graph, node)
     if found is None:
         raise UnsupportedOperator(
             f"'{node.name}' multiplies two activations", "only x * sigmoid(x) has an integer form"
@@ -146,7 +147,7 @@ def silu(state: State, node: Any) -> None:
 
 def smooth(state: State, node: Any) -> None:
     reader = state.graph.only_user(node.output[0])
-    if reader is not None and reader.op_type == "Mul" and node.op_type == "Sigmoid" and state.graph.activation(reader):
+    if reader is not None and reader.op_type == "Mul" and node.op_type == "Sigmoid" and activation(state.graph, reader):
         return
     _piecewise(state, node, SMOOTH[node.op_type], node.input[0])
 

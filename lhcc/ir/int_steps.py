@@ -25,6 +25,7 @@ from lhcc.ir.vector import const, typed
 
 INT32 = (-(1 << 31), (1 << 31) - 1)
 FLOAT_EXACT = 1 << 53  # below this every integer is a float64
+WIDER = 8  # lanes of vectors of more than 128 bits
 DEEP, DEEPEST = 33, 62  # shifts of a product whose lower 32 bits decide nothing, the bit that rounds being above them
 
 
@@ -128,10 +129,9 @@ def apply(
             value = (value << const(left, lanes, "int32")) + (other << const(right, lanes, "int32"))
         elif name == "high":
             number, left, right = map(int, words)
-            wide = typed("int64", lanes)
-            factor = T.Cast(wide, get(table, integer(number) * padded + channel, lanes))
+            factor = get(table, integer(number) * padded + channel, lanes)
             value = value << const(left, lanes, "int32") if left else value
-            upper = T.Cast(typed("int32", lanes), (T.Cast(wide, value) * factor) >> const(DEEP - 1, lanes, "int64"))
+            upper = _upper_half(value, factor, lanes)
             value = (upper + const(1 << (right - DEEP), lanes, "int32")) >> const(right - DEEP + 1, lanes, "int32")
         elif name == "scale":
             factor = T.reinterpret(
@@ -149,6 +149,23 @@ def apply(
                 number += 1
             value = _shifted(value, T.Cast(kind, get(table, integer(number) * padded + channel, lanes)), lanes, dtype)
     return value
+
+
+def _upper_half(value: Expr, factor: Expr, lanes: int) -> Expr:
+    """The upper 32 bits of the 64-bit products; `factor` is not negative.  Vectors wider than 128 bits have an
+    instruction that multiplies the even lanes, where they are; to widen all lanes, in order, moves each between the
+    halves of the vector, and back."""
+    if lanes < WIDER:
+        wide = typed("int64", lanes)
+        product = T.Cast(wide, value) * T.Cast(wide, factor)
+        return T.Cast(typed("int32", lanes), product >> const(32, lanes, "int64"))
+    pairs = lanes // 2
+    half, positive = const(32, pairs, "int64"), const(INT32[1], pairs, "int64")
+    value, factor = (T.reinterpret(typed("int64", pairs), operand) for operand in (value, factor))
+    # masked, not shifted to and fro: LLVM then sees that 32 bits hold the factor, wherever it is kept for many pixels
+    products = [((value << half) >> half) * (factor & positive), (value >> half) * ((factor >> half) & positive)]
+    even, odd = (T.reinterpret(typed("int32", lanes), product) for product in products)
+    return T.Shuffle([even, odd], [integer(place) for k in range(1, lanes, 2) for place in (k, lanes + k)])
 
 
 def _shifted(wide: Expr, shift: Expr, lanes: int, dtype: str) -> Expr:
