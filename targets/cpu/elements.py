@@ -11,9 +11,10 @@ from tvm import tirx as T
 from lhcc.encodings import elements
 from lhcc.encodings.elements import Elements
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.tir import Expr, Stmt, get, integer, loop, opaque, put, register, var
+from lhcc.ir.tir import Expr, Stmt, get, integer, opaque, put, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry, shifted
+from lhcc.targets.cpu.wide import TileClass, WideSpec, geometry, shifted
+from lhcc.targets.cpu.wide_sums import SumsKernel
 
 NEAR = 1 / 2  # of the first-level cache, for widened input
 NEAR_SHIFTED = 9 / 8  # where every load is aligned, what does not stay comes from the next cache in time
@@ -61,41 +62,36 @@ def encode(weight: NDArray[np.float32], spec: WideSpec) -> Elements:
 def tables(encoded: Elements, spec: WideSpec) -> NDArray[np.int32]:
     """Starts by group and output, then an input position per element."""
     _, channel, tap = encoded.index.T.astype(np.int64)
-    _, _, copies, rows, width = spec.wide
-    position = channel * copies * rows * width + spec.tap_at(*np.divmod(tap, spec.kernel[1]))
+    position = channel * spec.channel_step + spec.tap_at(*np.divmod(tap, spec.kernel[1]))
     return np.concatenate([encoded.starts().reshape(-1), position]).astype(np.int32)
 
 
-class ElementsKernel(WideKernel):
-    def accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
+class ElementsKernel(SumsKernel):
+    def products(self, tile: TileClass, base: Expr, group: Expr, sums: list[Expr]) -> list[Stmt]:
         spec = self.spec
-        lanes, outputs, width = spec.lanes, spec.result[1], spec.wide[4]
-        groups = -(-spec.image[1] // spec.near)
-        entries_at = self.tables_at + groups * (outputs + 1)
-        group, entry, begin, end, position = (var(n) for n in ("group", "entry", "begin", "end", "position"))
+        lanes, outputs = spec.lanes, spec.result[1]
+        entries_at = self.tables_at + self.groups * (outputs + 1)
+        entry, begin, end, position = (var(n) for n in ("entry", "begin", "end", "position"))
         value = var("value", f"float32x{lanes}")
-        sums = [register(f"sum{s}", f"float32x{lanes}") for s in range(tile.rows * tile.vectors)]
-        place = self.out * integer(len(sums) * lanes)
-        products: list[Stmt] = [
+        code: list[Stmt] = [
             T.Bind(position, base + self.at(integer(entries_at) + entry)),
             T.Bind(value, T.Broadcast(get(self.values, entry), lanes)),
         ]
         x, near = self.x, position
         if lanes == 16:
-            x, code = opaque(self.x, position, self.at(integer(0)), "near")  # the class of the first tile is 0
+            x, hidden = opaque(self.x, position, self.at(integer(0)), "near")  # the class of the first tile is 0
             near = integer(0)
-            products += code
+            code += hidden
         for s, into in enumerate(sums):
             row, vector = divmod(s, tile.vectors)
-            offset = row * spec.strides[0] * width + tile.starts[vector]
-            products.append(put(into, get(into) + value * get(x, near + integer(offset), lanes)))
+            offset = row * spec.strides[0] * spec.row_step + tile.starts[vector]
+            code.append(put(into, get(into) + value * get(x, near + integer(offset), lanes)))
         at = integer(self.tables_at) + group * integer(outputs + 1) + self.out
-        per_output = [
-            *[T.AllocBuffer(s) for s in sums],
-            *[put(into, get(waiting, place + integer(s * lanes), lanes)) for s, into in enumerate(sums)],
+        return [
             T.Bind(begin, self.at(at)),
             T.Bind(end, self.at(at + integer(1))),
-            T.For(entry, begin, end - begin, T.stmt.ForKind.SERIAL, T.SeqStmt(products)),
-            *[put(waiting, get(into), place + integer(s * lanes), lanes) for s, into in enumerate(sums)],
+            T.For(entry, begin, end - begin, T.stmt.ForKind.SERIAL, T.SeqStmt(code)),
         ]
-        return loop(group, groups, [loop(self.out, outputs, per_output)])
+
+
+KERNEL = ElementsKernel

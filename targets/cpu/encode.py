@@ -40,8 +40,7 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
         if found is not None and patterns.estimate(found, by_pattern, machine) < estimate:
             spec, encoded = replace(by_pattern, taps=found.taps), found
             estimate = patterns.estimate(found, by_pattern, machine)
-    images, channels, copies, rows, width = spec.wide
-    estimate = images * (estimate + 2 * channels * copies * rows * width / spec.lanes)
+    estimate = spec.image[0] * estimate + 2 * spec.written / spec.lanes
     estimate += TURN * (prod(layer.image) + prod(layer.result))
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
     if estimate * MARGIN > blocks.cycles:

@@ -16,9 +16,10 @@ from tvm import tirx as T
 from lhcc.encodings import patterns
 from lhcc.encodings.patterns import Patterns
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, register, var
+from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.machine import LINE, Machine
-from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry, pieces, shifted
+from lhcc.targets.cpu.wide import TileClass, WideSpec, geometry, pieces, shifted
+from lhcc.targets.cpu.wide_sums import SumsKernel
 
 TOGETHER = 3  # taps of a column that share their loads: each holds a weight in a register
 NEAR = 7 / 8  # of the first-level cache, for widened input: fewer groups, though some of it comes from the next cache
@@ -112,34 +113,20 @@ def encode(weight: NDArray[np.float32], spec: WideSpec) -> Patterns | None:
 def tables(encoded: Patterns, spec: WideSpec) -> NDArray[np.int32]:
     """Starts of kernels, starts of values, then the input position of every kernel."""
     kernels, values = encoded.starts()
-    _, _, copies, rows, width = spec.wide
-    return np.concatenate([kernels, values, encoded.index[:, 0] * (copies * rows * width)]).astype(np.int32)
+    return np.concatenate([kernels, values, encoded.index[:, 0] * spec.channel_step]).astype(np.int32)
 
 
-class PatternSumsKernel(WideKernel):
-    def accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
-        spec = self.spec
-        lanes, outputs = spec.lanes, spec.result[1]
-        group = var("group")
-        sums = [register(f"sum{s}", f"float32x{lanes}") for s in range(tile.rows * tile.vectors)]
-        place = self.out * integer(len(sums) * lanes)
-        number = (group * integer(outputs) + self.out) * integer(len(spec.taps))
-        per_output = [
-            *[T.AllocBuffer(s) for s in sums],
-            *[put(into, get(waiting, place + integer(s * lanes), lanes)) for s, into in enumerate(sums)],
-            *[self._pattern(tile, p, number + integer(p), base, sums) for p in range(len(spec.taps))],
-            *[put(waiting, get(into), place + integer(s * lanes), lanes) for s, into in enumerate(sums)],
-        ]
-        return loop(group, self._groups(), [loop(self.out, outputs, per_output)])
-
-    def _groups(self) -> int:
-        return -(-self.spec.image[1] // self.spec.near)
+class PatternSumsKernel(SumsKernel):
+    def products(self, tile: TileClass, base: Expr, group: Expr, sums: list[Expr]) -> list[Stmt]:
+        patterns = len(self.spec.taps)
+        number = (group * integer(self.spec.result[1]) + self.out) * integer(patterns)
+        return [self._pattern(tile, p, number + integer(p), base, sums) for p in range(patterns)]
 
     def _pattern(self, tile: TileClass, pattern: int, number: Expr, base: Expr, sums: list[Expr]) -> Stmt:
         """All kernels of one pattern of one output."""
         spec = self.spec
         lanes, taps = spec.lanes, spec.taps[pattern]
-        count = self._groups() * spec.result[1] * len(spec.taps) + 1
+        count = self.groups * spec.result[1] * len(spec.taps) + 1
         begin, end, first, kernel, position = (var(n) for n in ("begin", "end", "first", "kernel", "position"))
         code: list[Stmt] = [T.Bind(position, base + self.at(integer(self.tables_at + 2 * count) + begin + kernel))]
         weights = {}
@@ -147,10 +134,9 @@ class PatternSumsKernel(WideKernel):
             weights[tap] = var(f"w{tap}", f"float32x{lanes}")
             at = first + kernel * integer(len(taps)) + integer(order)
             code.append(T.Bind(weights[tap], T.Broadcast(get(self.values, at), lanes)))
-        width = spec.wide[4]
         for number_of, (column, row, vector, uses) in enumerate(reads(tile, taps, spec)):
             value = var(f"x{number_of}", f"float32x{lanes}")
-            offset = row * width + spec.tap_at(0, column) + tile.starts[vector]
+            offset = row * spec.row_step + spec.tap_at(0, column) + tile.starts[vector]
             code.append(T.Bind(value, get(self.x, position + integer(offset), lanes)))
             for tap, sum_row in uses:
                 into = sums[sum_row * tile.vectors + vector]
@@ -163,3 +149,6 @@ class PatternSumsKernel(WideKernel):
                 loop(kernel, end - begin, code),
             ]
         )
+
+
+KERNEL = PatternSumsKernel

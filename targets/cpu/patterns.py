@@ -13,7 +13,7 @@ from lhcc.encodings.patterns import Patterns
 from lhcc.ir.layer import ConvLayer
 from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, var
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.wide import TileClass, WideKernel, WideSpec, geometry, shifted
+from lhcc.targets.cpu.wide import Finish, TileClass, WideKernel, WideSpec, geometry, shifted
 
 OVERHEAD = 12.0  # cycles to begin one pattern of one input
 
@@ -63,17 +63,27 @@ def tables(encoded: Patterns, spec: WideSpec) -> NDArray[np.int32]:
 
 
 class PatternsKernel(WideKernel):
-    def accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
+    def tile_code(self, tile: TileClass, base: Expr, finish: Finish) -> list[Stmt]:
+        lanes, outputs, waiting = self.spec.lanes, self.spec.result[1], self.waiting(tile)
+        places = [self.out * integer(tile.sums * lanes) + integer(s * lanes) for s in range(tile.sums)]
+        sums = [get(waiting, place, lanes) for place in places]
+        return [
+            T.AllocBuffer(waiting),
+            loop(self.out, outputs, [put(waiting, self.started(), place, lanes) for place in places]),
+            self._accumulate(tile, base, waiting),
+            loop(self.out, outputs, finish(sums, lambda s, lane: get(waiting, places[s] + integer(lane)))),
+        ]
+
+    def _accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
         spec = self.spec
         blocks, inputs = -(-spec.result[1] // spec.near), spec.image[1]
-        _, _, copies, rows, width = spec.wide
         block, channel, position = var("block"), var("channel"), var("position")
         read = {}
-        binds: list[Stmt] = [T.Bind(position, base + channel * integer(copies * rows * width))]
+        binds: list[Stmt] = [T.Bind(position, base + channel * integer(spec.channel_step))]
         for column in range(spec.kernel[1]):
             for row in range(tile.above, spec.tile_rows(tile.rows) - tile.below):
                 value = var(f"x{column}_{row}", f"float32x{spec.lanes}")
-                at = position + integer(row * width + spec.tap_at(0, column))
+                at = position + integer(row * spec.row_step + spec.tap_at(0, column))
                 binds.append(T.Bind(value, get(self.x, at, spec.lanes)))
                 read[column, row] = value
         number = (block * integer(inputs) + channel) * integer(len(spec.taps))
@@ -114,3 +124,6 @@ class PatternsKernel(WideKernel):
                 loop(kernel, end - begin, code),
             ]
         )
+
+
+KERNEL = PatternsKernel

@@ -8,7 +8,9 @@ fit the first-level cache are multiplied with the weights of all outputs.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,20 @@ from numpy.typing import NDArray
 from tvm import tirx as T
 
 from lhcc.ir.layer import ConvLayer
-from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, loop, put, shared, tensor, var
+from lhcc.ir.tir import Expr, Stmt, flat, function, get, integer, put, sequence, shared, tensor, var
 from lhcc.ir.vector import epilogue
 from lhcc.targets.cpu.machine import LINE, Machine
 
 TILE_FIELDS = 4  # class, first row, first column, position in the widened input
+SETS = 64  # of a first-level cache
+GOLDEN = 25  # of these, odd, and near to the golden section
 
 
 @dataclass(frozen=True)
 class TileClass:
     """Register tiles that share code."""
 
+    lanes: int
     rows: int
     starts: tuple[int, ...]  # of the vectors of a row, from the first one
     cut: int  # lanes of the last vector of a row that are pixels
@@ -37,6 +42,17 @@ class TileClass:
     @property
     def vectors(self) -> int:
         return len(self.starts)
+
+    @property
+    def sums(self) -> int:
+        return self.rows * self.vectors
+
+    def cuts(self, number: int, width: int) -> bool:
+        """Whether a sum must not be stored as a whole vector, in results of that width."""
+        row, vector = divmod(number, self.vectors)
+        rest = (self.rows - row) * width - self.starts[vector]  # elements of the tile from here on
+        ends = vector == self.vectors - 1 and self.cut < self.lanes
+        return ends and not (self.whole_rows and rest >= self.lanes)
 
 
 @dataclass(frozen=True)
@@ -75,23 +91,57 @@ class WideSpec:
         return [min(start, last) for start in range(0, width, self.lanes)]
 
     @property
-    def wide(self) -> tuple[int, int, int, int, int]:
-        """(N, C, copies, rows, width) of the widened input: all that any output reads.
+    def padded_rows(self) -> int:
+        """Of a channel of the widened input: all that any output reads."""
+        return self.tile_rows(self.result[2])
 
-        The rows are odd in number, else the same rows of all channels would crowd into a few sets of the cache.
+    @property
+    def padded_width(self) -> int:
+        last = self.row_starts[-1] + self.lanes
+        if self.shifted:
+            return last
+        line = LINE // 4
+        return -(-(last + (self.kernel[1] - 1) * self.dilation[1]) // line) * line
+
+    @property
+    def wide(self) -> tuple[int, ...]:
+        """Shape of the widened input: (N, C, copies, rows, width) if shifted, else (N, rows, C rows of that number).
+
+        A tile reads some rows of many channels, which should fill all sets of the cache evenly.  Shifted, the rows of a
+        channel are odd in number, else the same rows of all channels would crowd into a few sets.  Else neighbouring
+        channels are neighbours in memory, which is what the processor fetches ahead, and from row to row the sets move
+        on by a golden section, so that any number of rows spreads evenly.
         """
         images, channels = self.image[:2]
-        rows, last = self.tile_rows(self.result[2]), self.row_starts[-1] + self.lanes
         if self.shifted:
-            return images, channels, self.kernel[1], rows | 1, last
-        line = LINE // 4
-        return images, channels, 1, rows | 1, -(-(last + (self.kernel[1] - 1) * self.dilation[1]) // line) * line
+            return images, channels, self.kernel[1], self.padded_rows | 1, self.padded_width
+        lines = channels * self.padded_width * 4 // LINE
+        return images, self.padded_rows, (lines + (GOLDEN - lines) % SETS) * LINE // 4
+
+    @property
+    def written(self) -> int:
+        """Elements of the widened input that something is written to."""
+        images, channels = self.image[:2]
+        return images * channels * (self.kernel[1] if self.shifted else 1) * self.padded_rows * self.padded_width
+
+    @property
+    def channel_step(self) -> int:
+        """From a channel of the widened input to the next."""
+        return int(np.prod(self.wide[2:])) if self.shifted else self.padded_width
+
+    @property
+    def copy_step(self) -> int:
+        """From a copy, if shifted, to the next."""
+        return int(np.prod(self.wide[3:]))
+
+    @property
+    def row_step(self) -> int:
+        return self.wide[-1]
 
     def tap_at(self, row: Any, column: Any) -> Any:
         """Position in the widened input of what a tap reads, from that of the output pixel."""
-        _, _, _, rows, width = self.wide
-        across = column * rows * width if self.shifted else column * self.dilation[1]
-        return row * self.dilation[0] * width + across
+        across = column * (self.copy_step if self.shifted else self.dilation[1])
+        return row * self.dilation[0] * self.row_step + across
 
     def tile_rows(self, rows: int) -> int:
         """Input rows under a tile."""
@@ -100,7 +150,8 @@ class WideSpec:
     def tile_bytes(self) -> int:
         """Of the cache lines of one channel of the widened input that the largest tile reads."""
         lines = max(-(-(tile.starts[-1] + self.lanes) * 4 // LINE) for tile in self.classes())
-        return self.wide[2] * self.tile_rows(self.rows) * lines * LINE
+        copies = self.kernel[1] if self.shifted else 1
+        return copies * self.tile_rows(self.rows) * lines * LINE
 
     def tiles(self) -> list[tuple[TileClass, int, int]]:
         """Class, first row and first column of every tile."""
@@ -117,15 +168,16 @@ class WideSpec:
                 whole = len(starts) == len(self.row_starts)
                 above, below = max(0, -first), max(0, last - self.image[2])
                 across = tuple(x - starts[0] for x in starts)
-                found.append((TileClass(stop - start, across, cut, whole, above, below), start, starts[0]))
+                tile = TileClass(self.lanes, stop - start, across, cut, whole, above, below)
+                found.append((tile, start, starts[0]))
         return found
 
     def classes(self) -> list[TileClass]:
         return list(dict.fromkeys(tile for tile, _, _ in self.tiles()))
 
     def tile_table(self) -> NDArray[np.int32]:
-        classes, width = self.classes(), self.wide[4]
-        rows = [(classes.index(tile), y, x, y * self.strides[0] * width + x) for tile, y, x in self.tiles()]
+        classes, step = self.classes(), self.row_step
+        rows = [(classes.index(tile), y, x, y * self.strides[0] * step + x) for tile, y, x in self.tiles()]
         return np.array(rows, np.int32)
 
 
@@ -150,6 +202,9 @@ def geometry(layer: ConvLayer) -> tuple[tuple[int, ...], tuple[int, ...]] | None
     return image, result
 
 
+Finish = Callable[[Sequence[Expr], Callable[[int, int], Expr]], list[Stmt]]  # from sums, and one lane of a sum
+
+
 class WideKernel:
     """(widened input, values, bias, table[, residual]) -> planar output.  A form says how one tile accumulates."""
 
@@ -170,8 +225,8 @@ class WideKernel:
     def at(self, position: Expr) -> Expr:
         return get(self.table, position)
 
-    def accumulate(self, tile: TileClass, base: Expr, waiting: Expr) -> Stmt:
-        """All products of a tile, added to the waiting sums; `base` is its position in the widened input."""
+    def tile_code(self, tile: TileClass, base: Expr, finish: Finish) -> list[Stmt]:
+        """All sums of a tile at `base` of the widened input, for all outputs; `finish` makes results of them."""
         raise NotImplementedError
 
     def build(self) -> Any:
@@ -187,48 +242,42 @@ class WideKernel:
         ]
         code: Stmt | None = None
         for number, tile in reversed(list(enumerate(spec.classes()))):
-            body = self._tile(tile, image, base, y, x)
+            finish = partial(self._finish, tile, image, y, x)
+            body = sequence(self.tile_code(tile, base, finish))
             code = body if code is None else T.IfThenElse(T.EQ(self.at(row), integer(number)), body, code)
         whole = shared(unit, spec.image[0] * count, spec.threads, [*bind, code])
         arguments = [self.source, self.values, self.bias, self.table] + ([self.residual] if spec.residual else [])
         return function([*arguments, self.target], [*self.views, whole])
 
-    def _tile(self, tile: TileClass, image: Expr, base: Expr, y: Expr, x: Expr) -> Stmt:
-        spec = self.spec
-        lanes, outputs, sums = spec.lanes, spec.result[1], tile.rows * tile.vectors
-        waiting = T.decl_buffer((integer(outputs * sums * lanes),), "float32", "waiting", data_alignment=64)
-        place = self.out * integer(sums * lanes)
-        bias = T.Broadcast(get(self.bias, self.out), lanes)
-        start = [put(waiting, bias, place + integer(s * lanes), lanes) for s in range(sums)]
-        return T.SeqStmt(
-            [
-                T.AllocBuffer(waiting),
-                loop(self.out, outputs, start),
-                self.accumulate(tile, base, waiting),
-                loop(self.out, outputs, self._finish(tile, image, y, x, waiting, place)),
-            ]
-        )
+    def waiting(self, tile: TileClass) -> Expr:
+        """Room for the sums of a tile, for all outputs."""
+        size = integer(self.spec.result[1] * tile.sums * self.spec.lanes)
+        return T.decl_buffer((size,), "float32", "waiting", data_alignment=64)
 
-    def _finish(self, tile: TileClass, image: Expr, y: Expr, x: Expr, waiting: Expr, place: Expr) -> list[Stmt]:
-        """Epilogue and stores.  A row that ends within a vector may run into the rows of the tile that are written
-        after it; what would run beyond them is cut exactly."""
+    def started(self) -> Expr:
+        """What a sum of the current output starts with."""
+        return T.Broadcast(get(self.bias, self.out), self.spec.lanes)
+
+    def _finish(
+        self, tile: TileClass, image: Expr, y: Expr, x: Expr, sums: Sequence[Expr], lane: Callable[[int, int], Expr]
+    ) -> list[Stmt]:
+        """Epilogue and stores of the current output, of whose sums `lane` reads one element.  A row that ends within a
+        vector may run into the rows of the tile that are written after it; what would run beyond them is cut."""
         spec = self.spec
         lanes = spec.lanes
         _, outputs, height, width = spec.result
         plane = (image * integer(outputs) + self.out) * integer(height * width)
         code = []
-        for row in range(tile.rows):
-            for vector, start in enumerate(tile.starts):
-                at = place + integer((row * tile.vectors + vector) * lanes)
-                to = plane + (y + integer(row)) * integer(width) + x + integer(start)
-                rest = (tile.rows - row) * width - start  # elements of the tile from here on
-                last = vector == tile.vectors - 1
-                if not last or tile.cut == lanes or (tile.whole_rows and rest >= lanes):
-                    code.append(put(self.y, self._epilogue(get(waiting, at, lanes), to, lanes), to, lanes))
-                    continue
-                for lane in range(tile.cut):
-                    one = get(waiting, at + integer(lane))
-                    code.append(put(self.y, self._epilogue(one, to + integer(lane), 1), to + integer(lane)))
+        for number, value in enumerate(sums):
+            row, vector = divmod(number, tile.vectors)
+            start = tile.starts[vector]
+            to = plane + (y + integer(row)) * integer(width) + x + integer(start)
+            if not tile.cuts(number, width):
+                code.append(put(self.y, self._epilogue(value, to, lanes), to, lanes))
+                continue
+            for place in range(tile.cut):
+                one = lane(number, place)
+                code.append(put(self.y, self._epilogue(one, to + integer(place), 1), to + integer(place)))
         return code
 
     def _epilogue(self, value: Expr, position: Expr, lanes: int) -> Expr:

@@ -6,18 +6,10 @@ from types import ModuleType
 from typing import Any
 
 from lhcc.targets.cpu import elements, pattern_sums, patterns
-from lhcc.targets.cpu.elements import ElementsKernel
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.pattern_sums import PatternSumsKernel
-from lhcc.targets.cpu.patterns import PatternsKernel
-from lhcc.targets.cpu.wide import WideKernel, WideSpec
+from lhcc.targets.cpu.wide import WideSpec
 
 MODULES: dict[str, ModuleType] = {"elements": elements, "patterns": patterns, "pattern sums": pattern_sums}
-KERNELS: dict[str, type[WideKernel]] = {
-    "elements": ElementsKernel,
-    "patterns": PatternsKernel,
-    "pattern sums": PatternSumsKernel,
-}
 
 
 def module(by_patterns: bool, machine: Machine) -> Any:
@@ -28,4 +20,4 @@ def module(by_patterns: bool, machine: Machine) -> Any:
 
 
 def kernel(spec: WideSpec, target_shape: tuple[int, ...]) -> Any:
-    return KERNELS[spec.form](spec, target_shape).build()
+    return MODULES[spec.form].KERNEL(spec, target_shape).build()

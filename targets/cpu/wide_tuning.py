@@ -86,15 +86,22 @@ def _grid(wide: WideLayer, first: WideChoice) -> list[WideChoice]:
 
 
 def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
-    """What the kernel of that name makes of a planar map."""
-    x, out = x.reshape(spec.image), np.zeros(spec.wide, np.float32)
-    rows = np.arange(spec.wide[3]) - spec.padding[0]
+    """What the kernel of that name makes of a planar map; what no kernel may read is not a number."""
+    x = x.reshape(spec.image)
+    copies, width = spec.kernel[1] if spec.shifted else 1, spec.padded_width
+    parts = np.zeros((*spec.image[:2], copies, spec.padded_rows, width), np.float32)
+    rows = np.arange(spec.padded_rows) - spec.padding[0]
     inside = (rows >= 0) & (rows < spec.image[2])
-    copies = range(spec.kernel[1]) if spec.shifted else [0]
-    for copy in copies:
-        outputs = np.arange(spec.result[3] if spec.shifted else spec.wide[4])
+    for copy in range(copies):
+        outputs = np.arange(spec.result[3] if spec.shifted else width)
         columns = outputs * spec.strides[1] + copy * spec.dilation[1] - spec.padding[1]
         real = (columns >= 0) & (columns < spec.image[3])
         part = x[:, :, rows[inside]][:, :, :, columns[real]]
-        out[:, :, copy, np.flatnonzero(inside)[:, None], np.flatnonzero(real)] = part
+        parts[:, :, copy, np.flatnonzero(inside)[:, None], np.flatnonzero(real)] = part
+    out = np.full(spec.wide, np.nan, np.float32)
+    if spec.shifted:
+        out[:, :, :, : spec.padded_rows] = parts
+    else:
+        together = parts[:, :, 0].transpose(0, 2, 1, 3).reshape(spec.image[0], spec.padded_rows, -1)
+        out[:, :, : together.shape[2]] = together
     return out

@@ -24,7 +24,7 @@ from lhcc.targets.cpu import wide_forms, wide_tuning  # noqa: E402
 from lhcc.targets.cpu.encode import widened  # noqa: E402
 from lhcc.targets.cpu.machine import LINE  # noqa: E402
 from lhcc.targets.cpu.pattern_sums import reads  # noqa: E402
-from lhcc.targets.cpu.wide import WideSpec  # noqa: E402
+from lhcc.targets.cpu.wide import GOLDEN, SETS, WideSpec  # noqa: E402
 from lhcc.targets.cpu.wide_choice import WideLayer  # noqa: E402
 from lhcc.targets.cpu.widen import widen  # noqa: E402
 from lhcc.tuning.worker import Code, Worker  # noqa: E402
@@ -116,17 +116,18 @@ def test_vectors_lie_where_they_are_read_fast(lanes: int, registers: int) -> Non
         made = layer(np.random.default_rng(width), (14, width + 2))
         form = wide_forms.module(False, machine)
         spec = form.make_spec(made, machine, 1)
-        _, _, copies, rows, across = spec.wide
-        assert rows % 2 == 1 and across * 4 % (lanes * 4) == 0
         starts = spec.row_starts
         covered = {start + lane for start in starts for lane in range(lanes)}
         assert covered >= set(range(spec.result[3]))
+        assert spec.padded_width * 4 % (lanes * 4) == 0
         if spec.shifted:
             assert all(start % lanes == 0 for start in starts)
+            assert spec.channel_step // spec.row_step % 2 == 1
         else:
-            assert across * 4 % LINE == 0
+            assert spec.channel_step * 4 % LINE == 0 and spec.row_step * 4 // LINE % SETS == GOLDEN
+            assert spec.channel_step * spec.image[1] <= spec.row_step
             assert starts[-1] + lanes <= max(lanes, spec.result[3])
-            assert starts[-1] + lanes + spec.kernel[1] - 1 <= across
+            assert starts[-1] + lanes + spec.kernel[1] - 1 <= spec.padded_width
 
 
 def test_loads_are_shared_and_every_product_is_made_once() -> None:
