@@ -32,7 +32,8 @@ from lhcc.targets.fpga.timing import schedule
 from lhcc.targets.fpga.verilog_logic import LogicWriter
 from lhcc.targets.fpga.yosys import Cells, synthesise
 
-KEPT = Path(__file__).with_name("adders_lhc.json")
+PEERS = Path(__file__).with_name("results") / "adders.json"
+"""which setting served the peers best"""
 WEIGHTS = {"dyadic": [-2, -1, 1, 2], "two digits": [1, -1, 2, 3, -4, 6, -12, 5], "int4": range(-8, 8),
            "int8": range(-128, 128)}  # fmt: skip
 
@@ -96,24 +97,34 @@ def compare_layers() -> list[dict[str, Any]]:
     return rows
 
 
-def compare_graphs(only: str, seconds: float) -> list[dict[str, Any]]:
-    settings = {r["name"]: r["peer"]["setting"] for r in json.loads(KEPT.read_text())["rows"]}
-    rows = []
+def compare_graphs(only: str, seconds: float, path: Path | None, resume: bool) -> list[dict[str, Any]]:
+    settings = {r["name"]: r["peer"]["setting"] for r in json.loads(PEERS.read_text())["rows"] if r["group"] == "lhc"}
+    known = {row["block"]: row for row in json.loads(path.read_text())} if resume and path and path.exists() else {}
+    rows = list[dict[str, Any]]()
     for _, name, matrix in fixed_matrices(["lhc"]):
-        if only not in name:
+        if name not in known and only not in name:
             continue
-        ours = solve(matrix, seconds, peers=False)
-        row: dict[str, Any] = {"block": name, "adders": ours.adders, **_lutted("", ours, matrix)}
-        for peer, graph in _peers(matrix, settings[name]):
-            row |= {f"{peer}_adders": graph.adders, **_lutted(f"{peer}_", graph, matrix)}
-        theirs = [row[k] for k in ("alkaid_luts", "da4ml_luts") if k in row]
-        row["gain"] = row["luts"] / min(theirs) - 1 if theirs else math.nan
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+        rows.append(known.get(name) or _compared(name, matrix, seconds, settings[name]))
+        print(json.dumps(rows[-1]), flush=True)
+        if path:
+            _write(path, rows)
     if rows:
         mean = math.exp(sum(math.log(1 + r["gain"]) for r in rows) / len(rows)) - 1
         print(f"geometric mean {mean:+.2%} LUTs")
     return rows
+
+
+def _compared(name: str, matrix: np.ndarray, seconds: float, setting: str) -> dict[str, Any]:
+    ours = solve(matrix, seconds, peers=False)
+    row: dict[str, Any] = {"block": name, "adders": ours.adders, **_lutted("", ours, matrix)}
+    for peer, graph in _peers(matrix, setting):
+        row |= {f"{peer}_adders": graph.adders, **_lutted(f"{peer}_", graph, matrix)}
+    theirs = [row[k] for k in ("alkaid_luts", "da4ml_luts") if k in row]
+    return row | {"gain": row["luts"] / min(theirs) - 1 if theirs else math.nan}
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _peers(matrix: np.ndarray, setting: str) -> Iterator[tuple[str, AdderGraph]]:
@@ -163,15 +174,17 @@ def main() -> int:
     parser.add_argument("--graphs", action="store_true", help="adder graphs instead of layers")
     parser.add_argument("--only", default="", help="blocks whose name contains this")
     parser.add_argument("--seconds", type=float, default=10.0, help="search time per block (default 10)")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here; those of graphs one by one")
+    parser.add_argument("--resume", action="store_true", help="keep the rows of graphs that are there already")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure that is asked for is missed")
     arguments = parser.parse_args()
-    rows = compare_graphs(arguments.only, arguments.seconds) if arguments.graphs else compare_layers()
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     if arguments.graphs:
+        rows = compare_graphs(arguments.only, arguments.seconds, arguments.json, arguments.resume)
         missed = math.prod(1 + r["gain"] for r in rows) ** (1 / max(1, len(rows))) > 0.97
     else:
+        rows = compare_layers()
+        if arguments.json:
+            _write(arguments.json, rows)
         missed = any(abs(r["error"]) > 0.08 for r in rows)
     return int(arguments.check and missed)
 

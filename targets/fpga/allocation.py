@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate
 
-from lhcc.targets.fpga.cost import Area, array_area, unrolled_estimate
+from lhcc.targets.fpga.arithmetic import Multiply
+from lhcc.targets.fpga.cost import Area, array_area
+from lhcc.targets.fpga.estimate import unrolled_luts
 from lhcc.targets.fpga.folded_code import Demands, demands
 from lhcc.targets.fpga.folded_jobs import Folding
 from lhcc.targets.fpga.folding import gather
@@ -41,10 +43,10 @@ class Candidate:
         yield from zip((self.head, *self.ends), self.ends, strict=False)
 
 
-def candidates(pieces: Sequence[Piece], period: float) -> list[Candidate]:
-    """The designs worth a look, fastest first."""
+def candidates(pieces: Sequence[Piece], period: float, multiply: Multiply) -> list[Candidate]:
+    """The designs worth a look, fastest first; `multiply` shares the sums of unrolled layers."""
     whole = len(pieces)
-    areas = [Area(unrolled_estimate(p.program)) for p in pieces]
+    areas = [Area(unrolled_luts(p.program, multiply)) for p in pieces]
     opening = _opening(pieces[0], period)
     found = [Candidate(whole, (), pieces[0].pixels, sum(areas, Area()))]
     for head in range(whole):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 from dataclasses import astuple, dataclass
 from itertools import pairwise
 
-from lhcc.integer import Conv, Dense, Program
 from lhcc.integer.core import width
-from lhcc.targets.fpga.arithmetic import signed_digits
 from lhcc.targets.fpga.folded_code import Demands
 from lhcc.targets.fpga.folded_jobs import INPUTS, OUTPUTS
 from lhcc.targets.fpga.folded_units import QUARTERS, ROW, places, row_bits
 from lhcc.targets.fpga.netlist import Netlist, Node
-from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, SlidingStage, TransposedStage
+from lhcc.targets.fpga.stages import AnyStage, ArrayStage, FifoStage, JoinStage, SlidingStage
 from lhcc.targets.fpga.timing import Schedule
+from lhcc.targets.fpga.transposed import TransposedStage
 
 DEVICES = {  # LUTs, 36-kbit block memories: the vendor's product tables
     "xc7a35t": (20_800, 50),
@@ -57,13 +56,16 @@ class Area:
 
 
 def memory(bits: int, depth: int) -> Area:
-    """A memory with a read and a write port, in the shape of block memories that takes the fewest."""
-    halves = min(-(-bits // lanes) * -(-depth // _DEPTHS[lanes]) for lanes in _DEPTHS)
-    return Area(memory_bits=bits * depth, half_memories=halves)
+    """A memory with a read and a write port, in the shape of block memories that takes the fewest.  Where two of them
+    joined are not deep enough, a LUT chooses every bit from up to four such pairs."""
+    halves = {lanes: -(-bits // lanes) * -(-depth // deep) for lanes, deep in _DEPTHS.items()}
+    best = min(halves, key=halves.__getitem__)
+    pairs = -(-depth // (2 * _DEPTHS[best]))
+    return Area(bits * -(-pairs // 4) if pairs > 1 else 0, 0, bits * depth, halves[best])
 
 
 def logic_luts(net: Netlist) -> int:
-    """Sums on carry chains, two comparisons' worth per clip or maximum."""
+    """Sums and comparisons on carry chains, and a LUT for every bit that is chosen."""
     total = 0
     for k in net.live():
         node = net.nodes[k]
@@ -72,12 +74,27 @@ def logic_luts(net: Netlist) -> int:
         elif node.kind == "max":
             total += node.bits * 7 // 4  # a comparison on a carry chain, and a choice
         elif node.kind == "clip":
-            total += node.bits + 2
+            total += _clip_luts(net.nodes[node.args[0]], node)
         elif node.kind == "reaches":
-            total += -(-net.nodes[node.args[0]].bits // 2)
+            total += _comparison(net.nodes[node.args[0]])
         elif node.kind == "select":
             total += node.bits
     return total
+
+
+def _comparison(a: Node) -> int:
+    """with a constant: two bits a LUT"""
+    return -(-a.bits // 2)
+
+
+def _clip_luts(source: Node, node: Node) -> int:
+    """One a bit of the result, which looks at the sign and at up to four bits above the result by itself."""
+    luts = node.bits
+    if source.high > node.high:
+        above = source.bits - source.signed - node.bits
+        shows = node.low >= 0 and node.high == (1 << node.bits) - 1
+        luts += _comparison(source) if not shows else -(-above // 6) if above > 4 else 0
+    return luts + (_comparison(source) if source.low < node.low != 0 else 0)
 
 
 def _adder_luts(net: Netlist, node: Node) -> int:
@@ -90,16 +107,19 @@ def _adder_luts(net: Netlist, node: Node) -> int:
     return max(0, min(first.stop, second.stop, node.bits) - max(first.start, second.start))
 
 
-def _shifted(net: Netlist, plan: Schedule) -> int:
-    """Values that wait three steps or longer without being read do so in LUTs, one a bit, and not in registers."""
+def _waits(net: Netlist, plan: Schedule, reset: Collection[int] = ()) -> list[tuple[int, int]]:
+    """(bits, steps) of what waits three steps or longer without being read: it does so in LUTs, one a bit, and not in
+    registers.  The last register of those in `reset` stays one."""
     read: dict[int, set[int]] = {k: {plan.step[k]} for k in plan.step}
     for k in plan.step:
         for a in net.nodes[k].args:
             read[a].add(plan.step[k])
     for k in net.outputs:
-        read[k].add(plan.steps)  # the register behind the last step
-    waits = {k: sum(b - a >= 3 for a, b in pairwise(sorted(steps))) for k, steps in read.items()}
-    return sum(n * net.nodes[k].bits for k, n in waits.items() if net.nodes[k].kind != "const")
+        read[k].add(plan.steps - (k in reset))  # the register behind the last step
+    return [
+        (net.nodes[k].bits, b - a)
+        for k, steps in read.items() for a, b in pairwise(sorted(steps)) if b - a >= 3 and net.nodes[k].kind != "const"
+    ]  # fmt: skip
 
 
 def area(stage: AnyStage) -> Area:
@@ -112,15 +132,17 @@ def area(stage: AnyStage) -> Area:
         memories = [memory(bits, depth) for bits, depth in [*words, (OUTPUTS * c.accumulator_bits, c.pixels)]]
         return sum(memories, _array_logic(c.activation_bits, c.weight_bits, c.accumulator_bits))
     registers = stage.schedule.register_bits(stage.logic) + stage.steps
-    luts, lines = logic_luts(stage.logic) + _shifted(stage.logic, stage.schedule), Area()
+    luts, lines, waits = logic_luts(stage.logic), Area(), _waits(stage.logic, stage.schedule)
     if isinstance(stage, TransposedStage):
-        registers += stage.product_schedule.register_bits(stage.products)
+        kept, net = set(stage.registers.values()), stage.products
+        registers += stage.product_schedule.crossing_bits(net) + sum(net.nodes[r.node].bits for r in kept)
         registers += sum(width(*ends) for ends in stage.links[-1].sums.values())
-        luts += logic_luts(stage.products) + _shifted(stage.products, stage.product_schedule)
-        luts += sum(width(*ends) for ends in stage.joins)
-        if stage.geometry.flush:  # padded: the first product of a sum may be masked
-            luts += sum(width(*ends) for ends in stage.begins)
-    if not (isinstance(stage, SlidingStage) and stage.geometry.kernel == stage.geometry.stride == (1, 1)):
+        luts += logic_luts(net) + sum(width(*ends) for ends in stage.joins)
+        waits += _waits(net, stage.product_schedule, {r.node for r in kept if r.resets})
+    luts += sum(bits for bits, _ in waits)
+    registers -= sum(bits * steps for bits, steps in waits)
+    at_hand = isinstance(stage, SlidingStage) and stage.geometry.kernel == stage.geometry.stride == (1, 1)
+    if not at_hand and not isinstance(stage, JoinStage):
         luts += _CONTROL
     for bits, pixels in stage.delays:
         if pixels == 1:
@@ -154,21 +176,3 @@ def _array_logic(activation_bits: int, weight_bits: int, accumulator_bits: int) 
     kept = places(weight_bits) * (5 * row_bits(activation_bits, accumulator_bits) + 2) + accumulator_bits
     luts = OUTPUTS * (units + 8 * accumulator_bits + 24) + 600
     return Area(luts, OUTPUTS * (kept + 4 * accumulator_bits) + 200)
-
-
-def unrolled_estimate(program: Program) -> int:
-    """LUTs of the unrolled form, from the signed digits alone: cheap enough to ask before building anything."""
-    total = 0
-    for step in program.instructions:
-        if isinstance(step, Conv | Dense):
-            bits = program.types[step.inputs[0]].bits
-            digits = sum(len(signed_digits(w)) * n for w, n in _counted(step))
-            total += int(digits * (bits + 0.5 * math.log2(digits + 2)))
-    return total
-
-
-def _counted(step: Conv | Dense) -> list[tuple[int, int]]:
-    import numpy as np
-
-    values, counts = np.unique(step.weight, return_counts=True)
-    return list(zip(values.tolist(), counts.tolist(), strict=True))

@@ -15,7 +15,7 @@ from lhcc.targets.fpga.arithmetic import Multiply, constant_matrix, shared_matri
 from lhcc.targets.fpga.blame import most_cycles, most_luts, most_memory
 from lhcc.targets.fpga.cost import DEVICES, Area, area
 from lhcc.targets.fpga.cycles import predict
-from lhcc.targets.fpga.folded_jobs import fold
+from lhcc.targets.fpga.folded_program import fold
 from lhcc.targets.fpga.folding import gather, place_array
 from lhcc.targets.fpga.options import FpgaOptions
 from lhcc.targets.fpga.placement import place
@@ -55,7 +55,7 @@ def design(program: Program, options: FpgaOptions) -> Pipeline:
     elif options.reuse == 1:
         choices = [Candidate(len(pieces), (), 0, Area())]
     else:
-        choices = candidates(pieces, options.period)
+        choices = candidates(pieces, options.period, _multiply(min(options.adder_seconds, 0.0)))
     tried = list[Placed]()
     for choice in _worth(choices, limits):
         placed = _place(program, pieces, choice, options)
@@ -65,6 +65,10 @@ def design(program: Program, options: FpgaOptions) -> Pipeline:
     if len(choices) > 1:  # what does not look as if it fits may be the least of all
         tried.append(_place(program, pieces, min(choices, key=lambda c: c.area.luts), options))
     raise _refusal(tried, limits, options)
+
+
+def _multiply(seconds: float) -> Multiply:
+    return constant_matrix if seconds < 0 else shared_matrix(seconds)
 
 
 def _interval(program: Program, options: FpgaOptions) -> int | None:
@@ -95,7 +99,7 @@ def _place(program: Program, pieces: Sequence[Piece], choice: Candidate, options
 
 def assemble(program: Program, pieces: Sequence[Piece], choice: Candidate, options: FpgaOptions) -> Pipeline:
     """The stages of a candidate, FIFOs not sized yet."""
-    multiply: Multiply = constant_matrix if options.adder_seconds < 0 else shared_matrix(options.adder_seconds)
+    multiply = _multiply(options.adder_seconds)
     if choice.head == len(pieces):
         return place(program, options.period, multiply, options.form)
     name = program.inputs[0].name

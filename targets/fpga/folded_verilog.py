@@ -88,27 +88,28 @@ module {name} (
   wire pass_done = row_done & row == j_rows;
   wire job_done = pass_done & p_end_of_job;
   wire image_done = job_done & pass == {passes - 1};
-  wire [{pass_at - 1}:0] next_pass = image_done ? 0 : pass + 1'b1;
-  wire [{job_at - 1}:0] next_job = image_done ? 0 : job + 1'b1;
+  wire [{pass_at - 1}:0] next_pass = !loaded | image_done ? 0 : pass + 1'b1;
+  wire [{job_at - 1}:0] next_job = !loaded | image_done ? 0 : job + 1'b1;
+  always @(posedge clk) begin  // apart from all else, so that these memories have one port, and registers behind it
+    if (go & (!loaded | (issue & pass_done))) p <= passes[next_pass];
+    if (go & (!loaded | (issue & job_done))) j <= jobs[next_job];
+  end
   assign image_released = issue & job_done & j_releases;
   wire signed [{coordinate - 1}:0] stride = j_stride;
   always @(posedge clk) if (rst) begin
     pass <= 0; job <= 0; group <= 0; idle <= 0; loaded <= 0; pixel <= 0; square <= 0; row <= 0; column <= 0;
     y <= 0; x <= 0; offset <= 0; out_offset <= 0;
   end else if (go) begin
-    if (!loaded) begin
-      p <= passes[0]; j <= jobs[0]; loaded <= 1;
-    end else if (idle != 0) idle <= idle - 1'b1;
+    if (!loaded) loaded <= 1;
+    else if (idle != 0) idle <= idle - 1'b1;
     else if (issue) begin
       square <= j_pool ? square + 1'b1 : 0;
       if (pass_done) begin
         pixel <= 0; row <= 0; column <= 0; y <= 0; x <= 0; offset <= 0; out_offset <= 0;
         pass <= next_pass;
-        p <= passes[next_pass];
         if (p_last) group <= image_done ? 0 : group + 1'b1;
         if (job_done) begin
           job <= next_job;
-          j <= jobs[next_job];
           idle <= {GAP};
         end
       end else begin

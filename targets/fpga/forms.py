@@ -16,8 +16,9 @@ from lhcc.integer.core import Window
 from lhcc.targets.fpga.arithmetic import Multiply
 from lhcc.targets.fpga.cost import area
 from lhcc.targets.fpga.netlist import Netlist
-from lhcc.targets.fpga.stages import Geometry, Link, SlidingStage, Stream, TransposedStage, WindowStage, Wire
+from lhcc.targets.fpga.stages import Geometry, SlidingStage, Stream, WindowStage, Wire
 from lhcc.targets.fpga.timing import schedule
+from lhcc.targets.fpga.transposed import Link, TransposedStage
 
 FORMS = {
     "direct": (False, False),

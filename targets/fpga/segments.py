@@ -8,7 +8,8 @@ from functools import cached_property
 
 from lhcc.errors import Unplaceable
 from lhcc.integer import Add, Concat, Conv, Dense, Flatten, Input, Instruction, Program, SumPool
-from lhcc.targets.fpga.folded_jobs import Folding, fold
+from lhcc.targets.fpga.folded_jobs import Folding
+from lhcc.targets.fpga.folded_program import fold
 
 _OPENS = (Conv, Dense, SumPool, Add, Concat, Flatten)
 """instructions that may begin a piece; all others belong to the layer before them"""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lhcc.integer import TensorType
-from lhcc.integer.core import Pair, width
+from lhcc.integer.core import Pair
 from lhcc.targets.fpga.folded_code import Code
 from lhcc.targets.fpga.folded_jobs import Folding
 from lhcc.targets.fpga.netlist import Netlist
@@ -142,6 +142,12 @@ class Geometry:
         right = self.behind[1]
         return [x for x in range(self.width) if not 0 <= (x - right) % self.width - self.left + tap < self.width]
 
+    @property
+    def padded(self) -> bool:
+        """Whether a tap of some output is outside the image."""
+        beyond = self.last[0] + self.behind[0] >= self.height or self.last[1] + self.behind[1] >= self.width
+        return max(self.top, self.left) > 0 or beyond
+
 
 @dataclass(frozen=True)
 class SlidingStage(Stage):
@@ -174,88 +180,6 @@ class SlidingStage(Stage):
 @dataclass(frozen=True)
 class WindowStage(SlidingStage):
     """The direct form: the netlist maps all taps of the window to one output pixel."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """A tap along the transposed axes: products join the sums that pass it, which then wait for the next link."""
-
-    row: int
-    column: int
-    products: dict[int, int]
-    """output channel -> which output of the product netlist it adds here"""
-    sums: dict[int, tuple[int, int]]
-    """output channel -> interval of its sum behind this link, for those that have begun"""
-    delay: int
-    """pixels until the next link; 0 behind the last one"""
-
-    @property
-    def word(self) -> int:
-        """bits of all sums side by side"""
-        return sum(width(*ends) for ends in self.sums.values())
-
-
-@dataclass(frozen=True)
-class TransposedStage(SlidingStage):
-    """Not pixels wait for the window along some axes, but partial sums: a pixel's products are made when it enters.
-
-    `products` maps the pixels that are at hand to their products with every tap of the transposed axes; `logic` maps
-    finished sums to the output."""
-
-    products: Netlist = field(kw_only=True)
-    product_schedule: Schedule = field(kw_only=True)
-    links: tuple[Link, ...] = field(kw_only=True)
-    start: tuple[int, ...] = field(kw_only=True)
-    """per output channel, the constant that its sum starts from"""
-    rows: bool = field(kw_only=True)
-    columns: bool = field(kw_only=True)
-
-    @property
-    def form(self) -> str:
-        return "transposed" if self.rows and self.columns else f"hybrid, {'rows' if self.rows else 'columns'}"
-
-    @property
-    def steps(self) -> int:
-        return self.product_schedule.steps + 1 + self.schedule.steps
-
-    @property
-    def joins(self) -> list[tuple[int, int]]:
-        """interval of every sum to which a product is added"""
-        seen: set[int] = set()
-        found = []
-        for link in self.links:
-            found += [link.sums[o] for o in link.products if o in seen]
-            seen |= set(link.products)
-        return found
-
-    @property
-    def begins(self) -> list[tuple[int, int]]:
-        """interval of every sum where its first product comes in"""
-        seen: set[int] = set()
-        found = []
-        for link in self.links:
-            found += [link.sums[o] for o in link.products if o not in seen]
-            seen |= set(link.products)
-        return found
-
-    @property
-    def adders(self) -> int:
-        return self.products.adders() + len(self.joins) + self.logic.adders()
-
-    @property
-    def full_adder_bits(self) -> int:
-        chained = sum(width(*ends) for ends in self.joins)
-        return self.products.full_adder_bits() + chained + self.logic.full_adder_bits()
-
-    @property
-    def buffered(self) -> Geometry:
-        g = self.geometry
-        kernel = 1 if self.rows else g.kernel[0], 1 if self.columns else g.kernel[1]
-        return replace(g, kernel=kernel, top=0 if self.rows else g.top, left=0 if self.columns else g.left)
-
-    @property
-    def delays(self) -> list[tuple[int, int]]:
-        return [*super().delays, *((link.word, link.delay) for link in self.links if link.delay)]
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,15 @@ class Schedule:
     last_use: dict[int, int]
     """the latest step in which a node's value is read; outputs are read in the last step"""
 
-    def register_bits(self, net: Netlist) -> int:
-        crossing = sum(
+    def crossing_bits(self, net: Netlist) -> int:
+        """of registers between steps"""
+        return sum(
             net.nodes[k].bits * (self.last_use[k] - s) for k, s in self.step.items() if net.nodes[k].kind != "const"
         )
-        return crossing + sum(net.nodes[k].bits for k in net.outputs)
+
+    def register_bits(self, net: Netlist) -> int:
+        """with those behind the last step, one for each output"""
+        return self.crossing_bits(net) + sum(net.nodes[k].bits for k in net.outputs)
 
 
 def schedule(net: Netlist, period: float) -> Schedule:

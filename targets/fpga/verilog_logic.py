@@ -21,6 +21,16 @@ def extend(name: str, bits: int, signed: bool, to: int) -> str:
     return f"{{{{{fill}{{{name}[{bits - 1}]}}}}, {name}}}" if signed else f"{{{fill}'d0, {name}}}"
 
 
+def _limited(text: str, condition: str, limit: int, bits: int) -> str:
+    """The limit where the condition holds, bit by bit."""
+    every, ones = f"{{{bits}{{{condition}}}}}", limit & ((1 << bits) - 1)
+    if ones == 0:
+        return f"({text} & ~{every})"
+    if ones == (1 << bits) - 1:
+        return f"({text} | {every})"
+    return f"({text} & ~{every} | {every} & {literal(limit, bits)})"
+
+
 class LogicWriter:
     """Text of one netlist.  `sources[i]` is the expression of wire i; `prefix` begins the names of all nodes."""
 
@@ -75,8 +85,6 @@ class LogicWriter:
                 return self.sources[node.data[0]]
             case "shift":
                 return self._upper(node.args[0], step, node.data[0], node.bits)
-            case "clip":
-                return self._clip(node, step)
             case "max":
                 a, b = node.args
                 x, y, bits = self._compared(a, b, step)
@@ -149,20 +157,25 @@ class LogicWriter:
         text = literal(value, node.bits)
         return f"$signed({text})" if node.signed else text
 
-    def _clip(self, node: Node, step: int) -> str:
+    def _clip(self, k: int, name: str) -> list[str]:
+        """The wire of a limited value.  Limits come in by AND and OR: where a register follows, a choice between the
+        value and a constant would become the register's reset, which takes a LUT for every bit beside the bit's own."""
+        node, step = self.net.nodes[k], self.plan.step[k]
         a, bits = node.args[0], node.bits
         source = self.net.nodes[a]
-        text = self.reference(a, step, bits)
+        text, lines = self.reference(a, step, bits), list[str]()
         if source.high > node.high:
             if node.low >= 0 and node.high == (1 << bits) - 1:  # overflow shows in the bits above
                 top = source.bits - 1 - source.signed
-                over = f"|{self._name(a, step)}[{top}:{bits}]"
+                above = f"|{self._name(a, step)}[{top}:{bits}]"
             else:
-                over = f"{self._signed(a, step)} > {self._constant(a, node.high)}"
-            text = f"{over} ? {literal(node.high, bits)} : {text}"
+                above = f"{self._signed(a, step)} > {self._constant(a, node.high)}"
+            lines.append(f"  wire {name}_above = {above};")
+            text = _limited(text, f"{name}_above", node.high, bits)
         if source.low < node.low:
-            text = f"{self._below(a, node.low, step)} ? {literal(node.low, bits)} : {text}"
-        return text
+            lines.append(f"  wire {name}_below = {self._below(a, node.low, step)};")
+            text = _limited(text, f"{name}_below", node.low, bits)
+        return [*lines, f"  wire [{bits - 1}:0] {name} = {text};"]
 
     def body(self, enable: str = "advance") -> list[str]:
         """Declarations and registers of all live nodes; registers move while `enable` is high."""
@@ -174,6 +187,8 @@ class LogicWriter:
             name = f"{self.prefix}{k}"
             if node.kind in ("sum", "difference"):
                 lines += self._sum(k, name)
+            elif node.kind == "clip":
+                lines += self._clip(k, name)
             else:
                 lines.append(f"  wire [{node.bits - 1}:0] {name} = {self._expression(k, node)};")
             for late in range(1, self.plan.last_use[k] - self.plan.step[k] + 1):

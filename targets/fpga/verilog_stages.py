@@ -14,9 +14,9 @@ from lhcc.targets.fpga.stages import (
     SlidingStage,
     Stage,
     Stream,
-    TransposedStage,
     WindowStage,
 )
+from lhcc.targets.fpga.transposed import TransposedStage
 from lhcc.targets.fpga.verilog_logic import LogicWriter
 from lhcc.targets.fpga.verilog_text import counter_bits, identifier
 from lhcc.targets.fpga.verilog_transposed import chain

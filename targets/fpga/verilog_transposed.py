@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lhcc.integer.core import width
-from lhcc.targets.fpga.stages import Link, TransposedStage
+from lhcc.targets.fpga.transposed import Link, Register, TransposedStage
 from lhcc.targets.fpga.verilog_logic import LogicWriter, extend, literal
 from lhcc.targets.fpga.verilog_text import counter_bits, ranges
 
@@ -13,17 +15,12 @@ def chain(stage: TransposedStage, sources: dict[int, str]) -> tuple[list[str], d
     net, plan = stage.products, stage.product_schedule
     writer = LogicWriter(net, plan, sources, "p")
     lines = ["  // products of the pixels at hand with every tap that they meet", *writer.body()]
-    moves = []
-    for k in dict.fromkeys(net.outputs):
-        node = net.nodes[k]
-        if node.kind != "const":
-            lines.append(f"  reg [{node.bits - 1}:0] product{k};")
-            moves.append(f"    product{k} <= {writer.reference(k, plan.steps - 1, node.bits)};")
-    lines += ["  always @(posedge clk) if (advance) begin", *moves, "  end"] if moves else []
     lines += _companions(stage)
+    products, registers = _registers(stage, writer)
+    lines += registers
     sums: dict[int, str] = {}
     for number, link in enumerate(stage.links):
-        lines += _link(stage, number, link, sums)
+        lines += _link(stage, number, link, sums, products)
     finals = stage.links[-1].sums
     lines += ["  // finished sums"]
     lines += [f"  reg [{width(*ends) - 1}:0] total{o};" for o, ends in finals.items()]
@@ -48,11 +45,37 @@ def _companions(stage: TransposedStage) -> list[str]:
         f"  wire clear = rst | (advance & ended[{steps}]);  // no sum goes on into the next stream of images",
     ]
     for name, condition in masks.items():
+        moved = f"{{{name}[{steps - 2}:0], {condition}}}" if steps > 1 else condition
         lines += [
-            f"  reg [{steps}:0] {name};  // the product at this tap belongs to no pixel of the output",
-            f"  always @(posedge clk) if (advance) {name} <= {{{name}[{steps - 1}:0], {condition}}};",
+            f"  reg [{steps - 1}:0] {name};  // the product at this tap belongs to no pixel of the output",
+            f"  always @(posedge clk) if (advance) {name} <= {moved};",
         ]
     return lines
+
+
+def _registers(stage: TransposedStage, writer: LogicWriter) -> tuple[dict[Register, str], list[str]]:
+    """The names of the products' registers, and their text."""
+    nodes, late = stage.products.nodes, stage.product_schedule.steps - 1
+    names, alike = dict[Register, str](), dict[str, list[Register]]()
+    times: dict[int, int] = {}
+    for r in dict.fromkeys(stage.registers.values()):
+        times[r.node] = times.get(r.node, 0) + 1
+        names[r] = f"product{r.node}" if times[r.node] == 1 else f"product{r.node}_{times[r.node]}"
+        taps = {f"left_by_row{r.row}": r.row, f"left_by_column{r.column}": r.column}
+        masks = [f"{name}[{late}]" for name, tap in taps.items() if tap is not None]
+        alike.setdefault(" | ".join(masks), []).append(r)
+    lines = list[str]()
+    for number, (outside, registers) in enumerate(alike.items()):
+        lines += [f"  reg [{nodes[r.node].bits - 1}:0] {names[r]};" for r in registers]
+        moves = [f"    {names[r]} <= {writer.reference(r.node, late, nodes[r.node].bits)};" for r in registers]
+        if outside:
+            lines += [f"  wire off{number} = advance & ({outside});",
+                      f"  always @(posedge clk) if (off{number}) begin",
+                      *(f"    {names[r]} <= {literal(r.rest, nodes[r.node].bits)};" for r in registers),
+                      "  end else if (advance) begin", *moves, "  end"]  # fmt: skip
+        else:
+            lines += ["  always @(posedge clk) if (advance) begin", *moves, "  end"]
+    return names, lines
 
 
 def _clears(stage: TransposedStage) -> bool:
@@ -60,41 +83,28 @@ def _clears(stage: TransposedStage) -> bool:
 
 
 def _masks(stage: TransposedStage) -> dict[str, str]:
-    """One condition on the entering pixel per row and per column of the transposed axes that can leave the image.
-
-    Only padded layers need them: without padding no complete window has a tap outside."""
+    """One condition on the entering pixel per row and per column of the transposed axes that can leave the image."""
     g, found = stage.geometry, dict[str, str]()
-    if not padded(stage):
-        return found
-    if stage.columns:
-        for column in sorted({link.column for link in stage.links}):
-            if columns := [x for x in range(g.width) if not 0 <= x - column + g.left < g.width]:
-                found[f"left_by_column{column}"] = ranges("x", columns, g.width)
-    if stage.rows:
-        behind = 0 if stage.columns else g.behind[1]  # the window at hand may still lie in the row before
-        for row in sorted({link.row for link in stage.links}):
-            rows = [y for y in range(g.height) if not 0 <= y - row + g.top < g.height]
-            if not rows:
-                continue
+    behind = 0 if stage.columns else g.behind[1]  # the window at hand may still lie in the row before
+    for link in stage.links:
+        rows, columns = stage.left_out(link)
+        if columns:
+            found[f"left_by_column{link.column}"] = ranges("x", columns, g.width)
+        if rows:
             condition = ranges("y", rows, g.height)
             if behind:
                 later = ranges("y", [(y + 1) % g.height for y in rows], g.height)
                 early = ranges("x", list(range(behind)), g.width)
                 condition = f"({early}) ? ({later}) : ({condition})"
-            found[f"left_by_row{row}"] = condition
+            found[f"left_by_row{link.row}"] = condition
     return found
 
 
-def padded(stage: TransposedStage) -> bool:
-    g = stage.geometry
-    return max(g.top, g.left) > 0 or g.last[0] + g.behind[0] >= g.height or g.last[1] + g.behind[1] >= g.width
-
-
-def _link(stage: TransposedStage, number: int, link: Link, sums: dict[int, str]) -> list[str]:
+def _link(
+    stage: TransposedStage, number: int, link: Link, sums: dict[int, str], products: Mapping[Register, str]
+) -> list[str]:
     """The additions at one tap, and the delay until the next; `sums` names each sum before and after."""
-    net, masks = stage.products, _masks(stage)
-    known = {f"left_by_row{link.row}", f"left_by_column{link.column}"} & set(masks)
-    outside = " | ".join(f"{name}[{stage.product_schedule.steps}]" for name in sorted(known))
+    net = stage.products
     lines = [f"  // tap at row {link.row}, column {link.column} of the transposed axes"]
     before = stage.links[number - 1].sums if number else {}
     for o, ends in link.sums.items():
@@ -102,10 +112,10 @@ def _link(stage: TransposedStage, number: int, link: Link, sums: dict[int, str])
         old = extend(sums[o], width(*before[o]), before[o][0] < 0, bits) if o in before else ""
         if o in link.products:
             node = net.nodes[net.outputs[link.products[o]]]
-            name = f"product{net.outputs[link.products[o]]}"
-            fresh = literal(node.low, bits) if node.kind == "const" else extend(name, node.bits, node.signed, bits)
-            rest = literal(0 if old else stage.start[o], bits)
-            fresh = f"({outside} ? {rest} : {fresh})" if outside else fresh
+            register = stage.registers.get((number, o))
+            fresh = literal(node.low, bits)
+            if register is not None:
+                fresh = extend(products[register], node.bits, node.signed, bits)
             old = f"{old} + {fresh}" if old else fresh
         lines.append(f"  wire [{bits - 1}:0] sum{number}_{o} = {old};")
         sums[o] = f"sum{number}_{o}"

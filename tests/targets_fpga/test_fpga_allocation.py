@@ -15,10 +15,12 @@ from lhcc.errors import TargetError
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
 from lhcc.targets.fpga.allocation import Candidate, _even
-from lhcc.targets.fpga.cost import Area
+from lhcc.targets.fpga.arithmetic import constant_matrix, shared_matrix
+from lhcc.targets.fpga.cost import Area, logic_luts
 from lhcc.targets.fpga.design import assemble
+from lhcc.targets.fpga.estimate import unrolled_luts
 from lhcc.targets.fpga.segments import cut, joined
-from lhcc.targets.fpga.stages import ArrayStage
+from lhcc.targets.fpga.stages import ArrayStage, WindowStage
 from tests.targets_fpga.fpga_programs import LARGE, folded
 from tests.targets_fpga.test_fpga_circuits import examples, in_icarus, in_verilator
 
@@ -121,6 +123,29 @@ def test_more_room_is_more_speed() -> None:
         assert exe.area.luts <= luts
         paces.append(exe.predict(4).interval)
     assert paces == sorted(paces, reverse=True) and paces[-1] < paces[0]
+
+
+def test_an_unrolled_design_that_fits_is_found() -> None:
+    """Counted without shared sums it would seem not to fit, and an array would take its place."""
+    program = network(0)
+    exe = compile_program(program, FpgaOptions(max_luts=50_000))
+    assert not arrays(exe) and exe.area.luts < 50_000 < unrolled_luts(program, constant_matrix)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_estimate_of_unrolled_layers(seed: int) -> None:
+    """Weights are sampled where there are many, and groups have sums of their own."""
+    rng = np.random.default_rng(seed)
+    b = Builder()
+    x = b.input("image", (4, 4, 16), 8, 4)
+    groups, outputs = ((1, 48), (2, 72), (16, 16))[seed]
+    x = b.conv("conv", x, rng.choice([0, 0, 1, -2, 3, 5, -7], (3, 3, 16 // groups, outputs)), groups=groups)
+    program = b.build(x)
+    for seconds, multiply in ((-1.0, constant_matrix), (0.0, shared_matrix(0.0))):
+        options = FpgaOptions(reuse=1, max_luts=10**6, adder_seconds=seconds, form="direct")
+        (stage,) = compile_program(program, options).pipeline.stages
+        assert isinstance(stage, WindowStage)
+        assert abs(unrolled_luts(program, multiply) / logic_luts(stage.logic) - 1) < 0.15
 
 
 def test_a_pace_is_reached_with_as_little_as_can_be() -> None:

@@ -18,7 +18,8 @@ import lhcc
 from lhcc.errors import LhccError, TargetError, ToolMissing
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaOptions, compile_program
-from lhcc.targets.fpga.folded_jobs import GAP, fold
+from lhcc.targets.fpga.folded_jobs import GAP
+from lhcc.targets.fpga.folded_program import fold
 from lhcc.targets.fpga.stages import ArrayStage, WindowStage
 from lhcc.targets.fpga.verilog_text import identifier, ranges
 
@@ -42,7 +43,7 @@ def test_empty_blocks_are_never_issued() -> None:
 
 
 def test_the_array_is_chosen_when_unrolling_does_not_fit() -> None:
-    small, large = (compile_program(masked(5), FpgaOptions(max_luts=m)) for m in (10_000_000, 40_000))
+    small, large = (compile_program(masked(14), FpgaOptions(max_luts=m)) for m in (10_000_000, 25_000))
     assert isinstance(small.pipeline.stages[-1], WindowStage)
     assert isinstance(large.pipeline.stages[-1], ArrayStage)
 

@@ -14,7 +14,8 @@ from lhcc.integer import Builder, Program
 from lhcc.integer.core import Window
 from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
 from lhcc.targets.fpga.forms import FORMS
-from lhcc.targets.fpga.stages import Geometry, SlidingStage, TransposedStage
+from lhcc.targets.fpga.stages import Geometry, SlidingStage
+from lhcc.targets.fpga.transposed import TransposedStage
 from tests.targets_fpga.fpga_programs import weights
 from tests.targets_fpga.test_fpga_circuits import in_icarus, in_verilator
 

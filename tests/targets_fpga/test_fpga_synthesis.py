@@ -13,10 +13,10 @@ import pytest
 from lhcc.errors import ToolMissing
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaOptions, compile_program, yosys
-from lhcc.targets.fpga.cost import units_luts
+from lhcc.targets.fpga.cost import memory, units_luts
 from lhcc.targets.fpga.folded_units import write_units
 from lhcc.targets.fpga.stages import FifoStage
-from lhcc.targets.fpga.synthesis import stage_cells
+from lhcc.targets.fpga.synthesis import counted, stage_cells
 
 with_yosys = pytest.mark.skipif(shutil.which("yosys") is None, reason="Yosys is not installed")
 
@@ -61,6 +61,18 @@ def test_modules_count_as_often_as_they_are_used(tmp_path: Path, monkeypatch: py
     top = """module top(input wire [5:0] x, output wire y); wire [2:0] z;
       cell c0(x[0], x[1], z[0]); cell c1(x[2], x[3], z[1]); cell c2(x[4], x[5], z[2]); assign y = &z; endmodule"""
     assert yosys.synthesise({"t.v": cell + top}, "top").luts == 4
+
+
+@with_yosys
+def test_deep_memories_are_counted_by_their_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same cells as with their contents, also where the last digit of a word has less than four bits."""
+    monkeypatch.setattr(yosys, "cache_folder", lambda: tmp_path)
+    words = "".join(f"{int(w):010x}\n" for w in np.random.default_rng(0).integers(0, 1 << 38, 1200))
+    rom = """module rom(input wire clk, input wire [10:0] at, output reg [37:0] q);
+      reg [37:0] words [0:1199]; initial $readmemh("w.mem", words); always @(posedge clk) q <= words[at]; endmodule"""
+    whole, shape = (yosys.synthesise({"rom.v": rom, "w.mem": text}, "rom") for text in (words, counted(words)))
+    assert whole == shape and whole.half_memories == memory(38, 1200).half_memories
+    assert counted(words[: 11 * 512]) == words[: 11 * 512]
 
 
 @with_yosys
