@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from lhcc.errors import InputError
-from lhcc.runtime.profile import MIN_REPEATS, Profile, Undisturbed
+from lhcc.runtime.profile import Profile
+from lhcc.runtime.sampling import in_turn, timed
 
 if TYPE_CHECKING:
     from lhcc.runtime.executable import Executable
-
-WARMUP, BUDGET_S, PATIENCE_S = 3, 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -68,35 +66,10 @@ def compare(
             takes = ", ".join(map(str, other.inputs))
             raise InputError(f"{against} takes other inputs than {model}: {takes}", "compare models of the same inputs")
         run, layers = lambda: other(*inputs), lambda: _layer_times(other.profile(*inputs, repeats=repeats))
-    ours, theirs = take_turns([lambda: executable(*inputs), run], repeats)
+    samplers = in_turn([timed(lambda: executable(*inputs)), timed(run)], repeats)
+    ours, theirs = (statistics.median(time for (time,) in sampler.best()) for sampler in samplers)
     profile = executable.profile(*inputs, repeats=repeats)
     return Comparison(profile, against, ours, theirs, layers())
-
-
-def take_turns(runs: Sequence[Callable[[], object]], repeats: int | None = None) -> list[float]:
-    """The median time of each in microseconds, measured in turns so that all meet the same conditions."""
-
-    def timed(run: Callable[[], object]) -> Callable[[], tuple[float, ...]]:
-        def measure() -> tuple[float, ...]:
-            start = perf_counter_ns()
-            run()
-            return ((perf_counter_ns() - start) / 1e3,)
-
-        return measure
-
-    samplers = [Undisturbed(timed(run)) for run in runs]
-    for run in runs:
-        for _ in range(WARMUP):
-            run()
-    started = perf_counter_ns()
-    while repeats is None or len(samplers[0].all) < repeats:
-        for sampler in samplers:
-            sampler.take()
-        seconds = (perf_counter_ns() - started) / 1e9
-        enough = min(len(sampler.clean) for sampler in samplers) >= MIN_REPEATS
-        if repeats is None and (seconds > BUDGET_S and enough or seconds > PATIENCE_S):
-            break
-    return [statistics.median(time for (time,) in sampler.best()) for sampler in samplers]
 
 
 def _other(path: str, executable: Executable) -> Executable:

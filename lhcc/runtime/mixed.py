@@ -9,8 +9,8 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,22 +124,19 @@ class Mixed:
     def _processor_times(self, inputs: Sequence[Any]) -> Any:
         """Of its kernels alone: how long a simulation takes says nothing about a circuit."""
         from lhcc.runtime import profile
+        from lhcc.runtime.sampling import in_turn
 
-        size = self.program.inputs[0].shape[0]
-        calls = profile.capture(self.processor, [np.asarray(x)[:size] for x in inputs])
         own = [layer.op != "circuit" for layer in self.program.layers]
         if not any(own):
             return None
-        calls = [call for call, mine in zip(calls, own, strict=True) if mine]
-        sampler = profile.Undisturbed(lambda: profile.replay(calls))
-        for _ in range(profile.WARMUP):
-            sampler.measure()
-        for _ in range(profile.MIN_REPEATS):
-            sampler.take()
-        whole = [(sum(sample),) for sample in sampler.best()]
-        layers = [layer for layer, mine in zip(self.program.layers, own, strict=True) if mine]
-        measured: Any = SimpleNamespace(layers=layers, threads=self.processor.threads, program=self.program)
-        return profile.summarise(measured, whole, whole, sampler.best(), sampler.disturbed)
+        size = self.program.inputs[0].shape[0]
+        calls = profile.capture(self.processor, [np.asarray(x)[:size] for x in inputs])
+        calls = list(compress(calls, own))
+        (sampler,) = in_turn([lambda: profile.replay(calls)])
+        samples = sampler.best()
+        wholes = [(sum(sample),) for sample in samples]
+        layers = list(compress(self.program.layers, own))
+        return profile.summarise(self.processor, wholes, wholes, samples, sampler.disturbed, layers=layers)
 
     def export(self, folder: str | Path) -> Path:
         """The circuits' own files, each in a folder of its own if there are several."""

@@ -7,9 +7,6 @@ without any clock inside, take turns with the replays.
 
 from __future__ import annotations
 
-import math
-import random
-import resource
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +16,10 @@ from typing import TYPE_CHECKING, Any
 from lhcc.ir.log import LayerRecord
 from lhcc.runtime.machine import processor_name
 from lhcc.runtime.peak import Peak, peak
+from lhcc.runtime.sampling import Sample, in_turn, median_interval, timed
 
 if TYPE_CHECKING:
     from lhcc.runtime.executable import Executable
-
-WARMUP = 5
-MIN_REPEATS, MAX_REPEATS = 15, 300
-BUDGET_S, PATIENCE_S = 1.0, 4.0  # patience: how long to go on while others keep the machine busy
 
 Call = tuple[Any, tuple[Any, ...]]  # a kernel and its arguments
 
@@ -71,7 +65,7 @@ class Profile:
     target: str
     processor: str
     peak: Peak | None
-    samples: tuple[tuple[float, ...], ...] = ()  # microseconds of every layer in every replay
+    samples: tuple[Sample, ...] = ()  # of every layer in every replay
 
     @property
     def sum_us(self) -> float:
@@ -114,91 +108,48 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
     if len(calls) != len(executable.layers):
         raise RuntimeError(f"{len(calls)} kernel calls were seen, {len(executable.layers)} layers are known")
 
-    def whole() -> tuple[float, ...]:
-        start = perf_counter_ns()
-        executable(*inputs)
-        return ((perf_counter_ns() - start) / 1e3,)
-
-    def inside() -> tuple[float, ...]:
+    def inside() -> Sample:
         with executable.lock:
-            start = perf_counter_ns()
-            executable.invoke()
-            return ((perf_counter_ns() - start) / 1e3,)
+            return timed(executable.invoke)()
 
-    def by_layer() -> tuple[float, ...]:
+    def by_layer() -> Sample:
         with executable.lock:
             return replay(calls)
 
-    samplers = [Undisturbed(measure) for measure in (whole, inside, by_layer)]
-    for _ in range(WARMUP):
-        for sampler in samplers:
-            sampler.measure()
-    started = perf_counter_ns()
-    while len(samplers[0].all) < (repeats or MAX_REPEATS):
-        for sampler in random.sample(samplers, len(samplers)):  # what runs before it matters to each
-            sampler.take()
-        seconds = (perf_counter_ns() - started) / 1e9
-        enough = min(len(sampler.clean) for sampler in samplers) >= MIN_REPEATS
-        if repeats is None and (seconds > BUDGET_S and enough or seconds > PATIENCE_S):
-            break
+    samplers = in_turn([timed(lambda: executable(*inputs)), inside, by_layer], repeats)
     wholes, insides, layers = (sampler.best() for sampler in samplers)
     return summarise(executable, wholes, insides, layers, samplers[0].disturbed)
 
 
-class Undisturbed:
-    """Samples of `measure`, set apart when the system took the processor away from us while it ran.
-
-    On a busy machine a long run is interrupted more often than a short layer: with the interrupted ones the median of
-    the whole would be far above the sum of the layers.
-    """
-
-    def __init__(self, measure: Callable[[], tuple[float, ...]]) -> None:
-        self.measure = measure
-        self.all: list[tuple[float, ...]] = []
-        self.clean: list[tuple[float, ...]] = []
-
-    def take(self) -> None:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        sample = self.measure()
-        self.all.append(sample)
-        if resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == before:
-            self.clean.append(sample)
-
-    def best(self) -> list[tuple[float, ...]]:
-        return self.clean if len(self.clean) >= MIN_REPEATS // 2 else self.all
-
-    @property
-    def disturbed(self) -> int:
-        return len(self.all) - len(self.clean)
-
-
 def summarise(
     executable: Executable,
-    wholes: Sequence[tuple[float, ...]],
-    insides: Sequence[tuple[float, ...]],
-    samples: Sequence[tuple[float, ...]],
+    wholes: Sequence[Sample],
+    insides: Sequence[Sample],
+    samples: Sequence[Sample],
     disturbed: int = 0,
     device: tuple[str, Peak | None] | None = None,
+    layers: Sequence[LayerRecord] | None = None,
 ) -> Profile:
-    """Medians, confidence intervals and the roofline from the raw times, in microseconds; `device` ran the model, where
-    that is not this processor."""
+    """Medians, confidence intervals and the roofline from the raw times, in microseconds.
+
+    `device` ran the model, where that is not this processor; `layers` were timed, where those are not all.
+    """
     whole = [time for (time,) in wholes]
     processor, limit = device or (processor_name(), peak(executable.threads))
     per_layer = list(zip(*samples, strict=True))
     total = sum(statistics.median(times) for times in per_layer)
-    layers = [
-        _layer_time(layer, times, total, limit) for layer, times in zip(executable.layers, per_layer, strict=True)
-    ]
+    timed_layers = executable.layers if layers is None else layers
     low, high = median_interval(whole)
     inside = statistics.median(time for (time,) in insides)
-    timed = statistics.median(map(sum, samples))
     return Profile(
-        layers=tuple(layers),
+        layers=tuple(
+            _layer_time(layer, times, total, limit) for layer, times in zip(timed_layers, per_layer, strict=True)
+        ),
         total_us=statistics.median(whole),
         total_low_us=low,
         total_high_us=high,
         call_us=max(0.0, statistics.median(whole) - inside),
-        overhead_percent=100 * (timed / inside - 1),
+        overhead_percent=100 * (statistics.median(map(sum, samples)) / inside - 1),
         repeats=len(whole),
         disturbed=disturbed,
         threads=executable.threads,
@@ -227,15 +178,7 @@ def capture(executable: Executable, inputs: Sequence[Any]) -> list[Call]:
     return calls
 
 
-def median_interval(times: Sequence[float]) -> tuple[float, float]:
-    """A 95 % confidence interval of the median, from the order of the samples alone: times are not normal."""
-    ordered = sorted(times)
-    n = len(ordered)
-    reach = 0.98 * math.sqrt(n)
-    return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach) - 1)]
-
-
-def replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> tuple[float, ...]:
+def replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> Sample:
     """Microseconds of every call.  One reading of the clock ends a layer and begins the next, so that nothing is lost
 
     between them: to call a kernel from here takes about as long as it takes the virtual machine.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from lhcc.report.progress import report
-from lhcc.runtime.profile import median_interval
+from lhcc.runtime.sampling import median_interval
 from lhcc.tuning.measure import CandidateFailed
 from lhcc.tuning.search import BASE, Search
 from lhcc.tuning.tuner import Tuner
