@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class LhccError(Exception):
     """A mistake in the input, not in lhcc.  `hint` is the next command or change to try."""
@@ -49,3 +51,13 @@ class ArtifactError(LhccError):
 
 class ToolMissing(LhccError):
     """A tool or optional package is needed and is not installed."""
+
+
+def near(name: str, names: Collection[str]) -> str:
+    """The hint for a name that is unknown."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, names, 3, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(map(repr, close))}?"
+    return f"{'there is only' if len(names) == 1 else 'known are'} {', '.join(sorted(names))}"

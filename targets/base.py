@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from lhcc.errors import TargetError
+from lhcc.errors import TargetError, near
 from lhcc.targets import boards
 
 MODULES = {
@@ -94,7 +94,7 @@ def parse(text: str) -> Target:
         known = boards.known(f"{file}.toml" if in_file else None)
         board = known.get(name)
         if board is None:
-            raise TargetError(f"target '{name}' is unknown", boards.near(name, [*MODULES, *known]))
+            raise TargetError(f"target '{name}' is unknown", near(name, [*MODULES, *known]))
     arguments: dict[str, str] = {}
     for part in filter(None, rest.split(",")):
         key, equals, value = part.partition("=")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lhcc.errors import TargetError
+from lhcc.errors import TargetError, near
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -131,9 +130,3 @@ def _board(name: str, table: Mapping[str, Any], path: Path) -> Board:
 
 
 _EXAMPLES = {str: 'text: "..."', int: "a number of 0 or more", float: "a number of 0 or more", tuple: 'a list: ["..."]'}
-
-
-def near(name: str, names: Collection[str]) -> str:
-    """The hint for a name that is unknown."""
-    close = get_close_matches(name, names, 3, cutoff=0.5)
-    return f"did you mean {', '.join(map(repr, close))}?" if close else f"known are {', '.join(sorted(names))}"

@@ -18,7 +18,8 @@ from lhcc.ir.log import Log
 from lhcc.ir.verify import NumbersChanged, Verifier
 from lhcc.passes.lower_kernels import LowerKernels
 from lhcc.targets.base import Options, parse
-from tests.passes.modules import Graph, RandomGraph, const, normal
+from tests.passes.modules import Graph, const, normal
+from tests.passes.random_graphs import RandomGraph
 
 
 def network() -> tvm.IRModule:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lhcc.ccode import native, project
 from lhcc.ccode.compiler import Compiler, compiler_of
-from lhcc.ccode.expressions import RESERVED, identifier
+from lhcc.ccode.identifiers import RESERVED, identifier
 from lhcc.ccode.network import Network, network
 from lhcc.ccode.programs import Known
 from lhcc.ccode.sizes import DoesNotLink, Sizes, measure

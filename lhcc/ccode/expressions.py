@@ -6,15 +6,11 @@ variable, because TIR expressions are graphs and C text is a tree.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import Any
-
 from lhcc.ccode.helpers import BINARY, COMPARE, Helpers
-from lhcc.ccode.types import Type, literal, parse
+from lhcc.ccode.identifiers import free_identifier
+from lhcc.ccode.tir_nodes import Expr, count_uses, is_vector, mask_of, pointed, type_of
+from lhcc.ccode.types import Type, literal
 from lhcc.errors import TargetError
-
-Expr = Any
 
 # class -> operator of C, its precedence, the least precedence that an operand has without parentheses; the compilers
 # warn where people misread precedence, so bits, comparisons and shifts take plain operands only
@@ -34,28 +30,6 @@ INTRINSICS = {
     "avx512.vpdpbusd": "dot4", ".pmadd": "madd", "aarch64.neon.usdot": "dot4", "aarch64.neon.sdot": "sdot4",
 }  # fmt: skip
 PRIMARY, CHOICE = 15, 3
-RESERVED = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while asm main
-    workspace context arena INLINE INFINITY NAN""".split()
-)
-
-
-def identifier(name: str) -> str:
-    """`name` with what C allows only."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "v"
-    return f"_{plain}" if plain[0].isdigit() else plain
-
-
-def free_identifier(wish: str, taken: set[str]) -> str:
-    """An identifier like `wish` that is neither a word of C nor in `taken`, to which it is added."""
-    base = identifier(wish)
-    name, number = base, 0
-    while name in taken or name in RESERVED:
-        number += 1
-        name = f"{base}_{number}"
-    taken.add(name)
-    return name
 
 
 class Expressions:
@@ -89,7 +63,7 @@ class Expressions:
     def print(self, expr: Expr) -> str:
         """The text; vectors that it uses more than once are first computed into `temporaries`."""
         counts: dict[int, int] = {}
-        _count(expr, counts)
+        count_uses(expr, counts)
         self._shared = {key for key, count in counts.items() if count > 1}
         self._known = {}
         return self.text(expr)
@@ -100,7 +74,7 @@ class Expressions:
         if key in self._known:
             return self._known[key]
         text, binding = self._text(expr)
-        if key in self._shared and _is_vector(expr):
+        if key in self._shared and is_vector(expr):
             name = self.fresh("v")
             self.temporaries.append(f"const {self.helpers.vector(type_of(expr))} {name} = {text};")
             self._known[key] = name
@@ -109,7 +83,7 @@ class Expressions:
 
     def _text(self, expr: Expr) -> tuple[str, int]:
         kind = type(expr).__name__
-        if kind in HELPERS and (_is_vector(expr) or kind not in INFIX):
+        if kind in HELPERS and (is_vector(expr) or kind not in INFIX):
             return self._helper(kind, expr)
         if kind in INFIX:
             sign, binding, least = INFIX[kind]
@@ -180,7 +154,7 @@ class Expressions:
         return f"!{self.text(expr.a, 14)}", 14
 
     def _print_Select(self, expr: Expr) -> tuple[str, int]:
-        if not _is_vector(expr):
+        if not is_vector(expr):
             return self._choice(expr.condition, expr.true_value, expr.false_value)
         of = type_of(expr)
         if mask_of(expr.condition) != of.mask:
@@ -219,7 +193,7 @@ class Expressions:
         if name in ("call_llvm_intrin", "call_llvm_pure_intrin"):
             return self._intrinsic(expr, arguments)
         if name == "floor":
-            if _is_vector(expr):
+            if is_vector(expr):
                 return self._call("floor", type_of(expr), arguments[0])
             return f"{'floor' if type_of(expr).size == 8 else 'floorf'}({self.text(arguments[0])})", PRIMARY
         raise TargetError(f"{name} in a kernel cannot be written as C")
@@ -250,51 +224,3 @@ class Expressions:
             helper = self.helpers.call(operation, type_of(expr), type_of(arguments[-1]))
             return f"{helper}({', '.join(self.text(x) for x in arguments[1:])})", PRIMARY
         raise TargetError(f"{name} in a kernel cannot be written as C")
-
-
-def type_of(expr: Expr) -> Type:
-    return parse(expr.ty.dtype if hasattr(expr.ty, "dtype") else expr.ty)
-
-
-def pointed(pointer: Expr) -> Type:
-    """What a pointer points to."""
-    found = re.search(r'handle\("(\w+)"', str(pointer.ty))
-    assert found, pointer.ty
-    return parse(found.group(1))
-
-
-def mask_of(condition: Expr) -> Type:
-    """The mask that a condition on vectors gives."""
-    if type(condition).__name__ in ("And", "Or"):
-        return mask_of(condition.a)
-    return type_of(condition.a).mask
-
-
-def _is_vector(expr: Expr) -> bool:
-    return hasattr(expr.ty, "dtype") and "x" in str(expr.ty.dtype)
-
-
-def _count(expr: Expr, counts: dict[int, int]) -> None:
-    """How many times an expression uses each of its vectors, leaves left out."""
-    if _is_vector(expr) and type(expr).__name__ not in ("Var", "TensorLoad", "Broadcast"):
-        key = expr.__chandle__()
-        counts[key] = counts.get(key, 0) + 1
-        if counts[key] > 1:
-            return
-    for child in children(expr):
-        _count(child, counts)
-
-
-def children(expr: Expr) -> Iterator[Expr]:
-    kind = type(expr).__name__
-    if kind == "TensorLoad":
-        yield from expr.indices
-    elif kind == "Call":
-        yield from (x for x in expr.args if hasattr(x, "ty") and type(x).__name__ != "StringImm")
-    elif kind == "Shuffle":
-        yield from expr.vectors
-    else:
-        for field in ("a", "b", "value", "base", "condition", "true_value", "false_value", "body"):
-            child = getattr(expr, field, None)
-            if hasattr(child, "ty"):
-                yield child

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lhcc.ccode.products import PRODUCTS, products
 from lhcc.ccode.types import Type
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "and": "&", "or": "|", "xor": "^", "shr": ">>"}
@@ -147,15 +148,14 @@ def _function(operation: str, kind: Type, other: Type | None, gnu: bool) -> str:
         return f"INLINE {v} {name}({other.c} a) {{ {body} }}\n"
     if operation == "floor":
         return _floor(kind, gnu)
-    assert other is not None and operation in ("madd", "dot4", "sdot4"), operation
-    return _products(operation, kind, other, gnu)
+    assert other is not None and operation in PRODUCTS, operation
+    return products(operation, kind, other, gnu)
 
 
 def _floor(kind: Type, gnu: bool) -> str:
     v, i, single = kind.c, kind.mask.c, kind.element == "float32"
     if not gnu or not single:
-        lane = "lane." if not gnu else ""
-        place, function = f"{'.lane' if lane else ''}[i]", "floorf" if single else "floor"
+        place, function = "[i]" if gnu else ".lane[i]", "floorf" if single else "floor"
         loop = f"for (int i = 0; i < {kind.lanes}; ++i) r{place} = {function}(a{place});"
         return f"INLINE {v} {v}_floor({v} a) {{ {v} r; {loop} return r; }}\n"
     return (  # numbers of 2^23 and beyond are whole already
@@ -166,47 +166,3 @@ def _floor(kind: Type, gnu: bool) -> str:
         f"    const {v} below = cut + __builtin_convertvector(({i})(cut > near), {v});\n"
         f"    return ({v})((({i})below & small) | (({i})a & ~small));\n}}\n"
     )
-
-
-# operation, element of the result, bytes of it -> where processors have an instruction for it, and its name in C
-INSTRUCTIONS = {
-    ("madd", "int16", 16): ("defined(__SSSE3__)", "_mm_maddubs_epi16"),
-    ("madd", "int16", 32): ("defined(__AVX2__)", "_mm256_maddubs_epi16"),
-    ("madd", "int16", 64): ("defined(__AVX512BW__)", "_mm512_maddubs_epi16"),
-    ("madd", "int32", 16): ("defined(__SSE2__)", "_mm_madd_epi16"),
-    ("madd", "int32", 32): ("defined(__AVX2__)", "_mm256_madd_epi16"),
-    ("madd", "int32", 64): ("defined(__AVX512BW__)", "_mm512_madd_epi16"),
-    ("dot4", "int32", 16): ("defined(__ARM_FEATURE_MATMUL_INT8)", "vusdotq_s32"),
-    ("sdot4", "int32", 16): ("defined(__ARM_FEATURE_DOTPROD)", "vdotq_s32"),
-    ("dot4", "int32", 32): ("defined(__AVX512VNNI__) && defined(__AVX512VL__)", "_mm256_dpbusd_epi32"),
-    ("dot4", "int32", 64): ("defined(__AVX512VNNI__)", "_mm512_dpbusd_epi32"),
-}
-
-
-def _products(operation: str, kind: Type, other: Type, gnu: bool) -> str:
-    """madd: each lane is the sum of the products of as many narrower lanes as fit into it, the first factor being
-    unsigned where these are bytes.  dot4: the same of four bytes, added to a third vector; sdot4: of signed bytes."""
-    v, o, name = kind.c, other.c, f"{kind.short}_{operation}_{other.short}"
-    parts, size = other.lanes // kind.lanes, kind.lanes * kind.size
-    unsigned = other.size == 1 and operation != "sdot4"
-    first = "(uint8_t)" if unsigned else ""
-    total, start = (f"{v} t, ", "t") if operation.endswith("dot4") else ("", "")
-    lane = "" if gnu else ".lane"
-    sums = " + ".join(f"{first}a{lane}[{parts} * i + {k}] * b{lane}[{parts} * i + {k}]" for k in range(parts))
-    target = f"t{lane}[i] +=" if start else f"r{lane}[i] ="
-    result = "t" if start else "r"
-    declare = "" if start else f"    {v} r;\n"
-    cast = f"({kind.scalar.c})" if kind.size < 4 else ""
-    plain = (
-        f"{declare}    for (int i = 0; i < {kind.lanes}; ++i)\n        {target} {cast}({sums});\n    return {result};\n"
-    )
-    head = f"INLINE {v} {name}({total}{o} a, {o} b) {{\n"
-    if not gnu or (operation, kind.element, size) not in INSTRUCTIONS:
-        return f"{head}{plain}}}\n"
-    guard, instruction = INSTRUCTIONS[operation, kind.element, size]
-    wide = [f"(__m{8 * size}i)"] * 3
-    if instruction.startswith("v"):  # ARM's, whose operands have types
-        wide = ["(int32x4_t)", "(uint8x16_t)" if unsigned else "(int8x16_t)", "(int8x16_t)"]
-    names = (["t"] if start else []) + ["a", "b"]
-    operands = ", ".join(f"{cast}{x}" for cast, x in zip(wide, names, strict=False))
-    return f"{head}#if {guard}\n    return ({v}){instruction}({operands});\n#else\n{plain}#endif\n}}\n"

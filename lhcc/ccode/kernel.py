@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from lhcc.ccode.expressions import Expressions, pointed, type_of
+from lhcc.ccode.expressions import Expressions
 from lhcc.ccode.helpers import Helpers
+from lhcc.ccode.tir_nodes import pointed, type_of
 from lhcc.ccode.types import Type, parse
 from lhcc.errors import TargetError
 from lhcc.runtime.memory import align

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.ccode.expressions import free_identifier, identifier
 from lhcc.ccode.helpers import Helpers
+from lhcc.ccode.identifiers import free_identifier, identifier
 from lhcc.ccode.kernel import Kernel, print_kernel
 from lhcc.ccode.lowering import loops
 from lhcc.ccode.types import Type, parse

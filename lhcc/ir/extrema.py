@@ -1,6 +1,6 @@
 """Maxima and minima, lowered by us: TVM's start from the largest finite number, which is wrong where all is infinite.
 
-    max(-inf, -inf) = -inf, not -3.4e38;  argmax(-inf, -inf) = 0, not -1
+max(-inf, -inf) = -inf, not -3.4e38;  argmax(-inf, -inf) = 0, not -1
 """
 
 from __future__ import annotations

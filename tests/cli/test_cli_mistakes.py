@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lhcc.cli import main
+from lhcc.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = -signal.SIGINT, "interrupted\n"  # exit code and complaint
@@ -78,11 +78,44 @@ def test_targets_and_options(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["compile", "model.onnx"], ["run", "m", "--threads", "0"]])
-def test_the_parser_exits_with_two(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as exit:
-        main(arguments)
-    assert exit.value.code == 2
+@pytest.mark.parametrize(
+    ("command", "sentence", "hint"),
+    [
+        ("", "lhcc needs COMMAND", "lhcc --help"),
+        ("compil", "lhcc has no command 'compil'", "did you mean 'compile'?"),
+        ("fly", "lhcc has no command 'fly'", "known are approximate, compile, db"),
+        ("compile model.onnx", "lhcc compile needs -o/--output", "lhcc compile --help"),
+        ("why", "lhcc why needs MODEL", "lhcc why --help"),
+        ("inspect a b", "'b' is one argument too many", "lhcc inspect --help"),
+        ("compile --targt cpu m -o x", "lhcc compile has no option '--targt'", "did you mean '--target'"),
+        ("compile --targt=cpu m -o x", "lhcc compile has no option '--targt'", "did you mean '--target'"),
+        ("compile m --outp x -o y", "lhcc compile has no option '--outp'", "did you mean '--output'"),
+        ("targets --zzz", "lhcc targets has no option '--zzz'", "known are --help, --json, -h"),
+        ("db split a -o b", "lhcc db has no action 'split'", "there is only merge"),
+        ("compile m -o", "-o/--output: expected one argument", "lhcc compile --help"),
+        ("run m --threads 0", "--threads: '0' is not a whole number of 1 or more", "lhcc run --help"),
+        ("profile m --repeats two", "--repeats: 'two' is not a whole number of 1 or more", "lhcc profile --help"),
+        ("tune m --budget soon", "--budget: 'soon' is not a number of 0 or more", "lhcc tune --help"),
+        ("tune m --budget nan", "--budget: 'nan' is not a number of 0 or more", "lhcc tune --help"),
+        (
+            "approximate m -o x --max-drop -1",
+            "--max-drop: '-1' is not a number of 0 or more",
+            "lhcc approximate --help",
+        ),
+    ],
+)
+def test_arguments_that_are_wrong(command: str, sentence: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = complaint(capsys, *command.split())
+    assert said.startswith(f"error: {sentence}") and f"\n  {hint}" in said
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_says_in_one_line_what_must_be_given(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*command.split(), "--help"])
+    usage, blank, *rest = capsys.readouterr().out.splitlines()
+    assert left.value.code == 0 and usage.startswith(f"usage: {f'lhcc {command}'.strip()} ")
+    assert blank == "" and any("-h, --help" in line for line in rest)
 
 
 def test_outputs_that_cannot_be_written(

@@ -8,7 +8,8 @@ from tvm import relax
 
 from lhcc.ir.channels import Channels
 from lhcc.ir.constant_channels import ConstantChannels
-from tests.passes.modules import Graph, RandomGraph, activation, const, conv, dialect_form, normal
+from tests.passes.modules import Graph, activation, const, conv, dialect_form, normal
+from tests.passes.random_graphs import RandomGraph
 
 
 def test_maps_that_meet_share_their_classes() -> None:

@@ -10,13 +10,12 @@ import tvm
 from tvm import relax
 
 from lhcc.ir import dialect
-from lhcc.ir.graph import constant, shape_of
+from lhcc.ir.graph import shape_of
 from lhcc.ir.log import Log
 from lhcc.ir.verify import same_numbers
 from lhcc.passes.choose_layouts import ChooseLayouts
 from tests.passes.modules import (
     Graph,
-    RandomGraph,
     activation,
     attrs_of,
     const,
@@ -26,7 +25,9 @@ from tests.passes.modules import (
     normal,
     operators,
     run,
+    shuffled,
 )
+from tests.passes.random_graphs import RandomGraph
 
 PASS = ChooseLayouts(16)
 SAME = (1, 1, 1, 1)
@@ -50,13 +51,10 @@ def test_a_conversion_takes_a_new_order_of_the_channels_along() -> None:
     rng = np.random.default_rng(0)
     g = Graph(x=(2, 20, 4, 3))
 
-    def reordered(name: str, x: Any) -> Any:
-        order = constant(rng.permutation(20).astype(np.int32))
-        return g(name, dialect.call("reorder", [x, order], shape_of(x)))
-
-    inside = reordered("inside", g.x)
+    inside = g("inside", shuffled(g.x, rng))
     a = g("a", conv(inside, normal(20, 20, 3, 3), normal(20), [inside], padding=SAME))
-    after, _ = run(PASS, g.returns(a, reordered("outside", a), reordered("planar", reordered("twice", g.x))))
+    outside, twice = g("outside", shuffled(a, rng)), g("twice", shuffled(g.x, rng))
+    after, _ = run(PASS, g.returns(a, outside, g("planar", shuffled(twice, rng))))
     assert short(after) == ["to_blocked", "conv2d", "from_blocked", "to_blocked", "from_blocked", "from_blocked"]
 
 

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lhcc.ir import dialect
-from lhcc.ir.graph import calls, constant, op_name, shape_of
+from lhcc.ir.graph import calls, op_name
 from lhcc.ir.log import Log
 from lhcc.ir.verify import Verifier
 from lhcc.passes.encode_elements import EncodeElements
 from lhcc.targets import base
 from lhcc.targets.cpu.encode import encode
-from tests.passes.modules import Graph, conv, normal
+from tests.passes.modules import Graph, conv, normal, shuffled
 
 
 def few(outputs: int, inputs: int) -> Any:
@@ -28,14 +27,10 @@ def test_what_reorders_its_channels_goes_into_its_weights(kind: str) -> None:
     rng = np.random.default_rng(1)
     g = Graph(x=(2, 40, 6, 9))
 
-    def reordered(name: str, x: Any) -> Any:
-        order = constant(rng.permutation(40).astype(np.int32))
-        return g(name, dialect.call("reorder", [x, order], shape_of(x)))
-
-    inside = reordered("inside", g.x)
+    inside = g("inside", shuffled(g.x, rng))
     residual = [g.x] if kind == "residual" else []
     y = g("y", conv(inside, few(40, 40), normal(40), residual, padding=(1, 1, 1, 1), activation="relu"))
-    outside = reordered("outside", y)
+    outside = g("outside", shuffled(y, rng))
     mod = g.returns(outside, y) if kind == "read twice" else g.returns(outside)
     target: Any = base.parse("cpu:mcpu=x86-64-v3")
     options = base.Options()

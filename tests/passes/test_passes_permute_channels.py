@@ -20,7 +20,6 @@ from lhcc.ir.verify import same_numbers
 from lhcc.passes.permute_channels import PermuteChannels
 from tests.passes.modules import (
     Graph,
-    RandomGraph,
     activation,
     const,
     conv,
@@ -30,6 +29,7 @@ from tests.passes.modules import (
     run,
     weight_of,
 )
+from tests.passes.random_graphs import RandomGraph
 
 PASS = PermuteChannels()
 SAME = (1, 1, 1, 1)

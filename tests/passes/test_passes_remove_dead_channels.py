@@ -16,7 +16,6 @@ from lhcc.ir.verify import same_numbers
 from lhcc.passes.remove_dead_channels import RemoveDeadChannels
 from tests.passes.modules import (
     Graph,
-    RandomGraph,
     activation,
     attrs_of,
     bias_of,
@@ -30,6 +29,7 @@ from tests.passes.modules import (
     run,
     weight_of,
 )
+from tests.passes.random_graphs import RandomGraph
 
 PASS = RemoveDeadChannels()
 SAME = (1, 1, 1, 1)

@@ -30,7 +30,7 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_disturbed_samples_are_set_apart_while_enough_others_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     switches, disturbed = 0, False
-    monkeypatch.setattr(sampling.resource, "getrusage", lambda who: SimpleNamespace(ru_nivcsw=switches))
+    monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_nivcsw=switches))
 
     def measure() -> Sample:
         nonlocal switches

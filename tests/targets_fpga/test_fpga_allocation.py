@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lhcc.cli import main
-from lhcc.cli_parser import parser, target_with_limits
+from lhcc.cli.parser import parser, target_with_limits
 from lhcc.errors import TargetError
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
