@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+MOST_NAMES = 20  # that a hint lists
+
 
 class LhccError(Exception):
     """A mistake in the input, not in lhcc.  `hint` is the next command or change to try."""
@@ -60,4 +62,6 @@ def near(name: str, names: Collection[str]) -> str:
     close = get_close_matches(name, names, 3, cutoff=0.5)
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
-    return f"{'there is only' if len(names) == 1 else 'known are'} {', '.join(sorted(names))}"
+    first, more = sorted(names)[:MOST_NAMES], len(names) - MOST_NAMES
+    listed = ", ".join(first) + (f" and {more} more" if more > 0 else "")
+    return f"{'there is only' if len(names) == 1 else 'known are'} {listed}"

@@ -12,7 +12,7 @@ from tvm import relax
 
 from lhcc.errors import LhccError
 from lhcc.ir.int_calls import is_known
-from lhcc.ir.log import Log, Lowered
+from lhcc.ir.log import Log, Lowered, in_order
 from lhcc.passes.fold_affine import FoldAffine
 from lhcc.passes.fold_constants import FoldConstants
 from lhcc.passes.fold_padding import FoldPadding
@@ -58,7 +58,7 @@ def lower(mod: tvm.IRModule, target: Target, options: Options, after: int = 0) -
     log = Log()
     mod = run(mod, order, log, after)
     kernels = next(item for item in order if isinstance(item, LowerKernels))
-    return Lowered(mod, kernels.layers, log.reasons, log.seconds)
+    return Lowered(mod, kernels.layers, in_order(log.reasons, kernels.layers), log.seconds)
 
 
 def run(mod: tvm.IRModule, order: list[Pass], log: Log, after: int = 0) -> tvm.IRModule:

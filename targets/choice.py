@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from lhcc.tuning.database import Setting
 
+
+def spent(cycles: float) -> str:
+    """An estimate of cycles in words, such as that of a choice: 3 digits or so."""
+    if cycles < 1e3:
+        return f"{cycles:.0f} cycles"
+    return f"{cycles / 1e3:,.{1 if cycles < 1e5 else 0}f} kcycles"
+
+
 T = TypeVar("T", bound="ChoiceRecord")
 
 

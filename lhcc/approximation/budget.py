@@ -105,7 +105,10 @@ def choose(path: Sequence[Point], budget: Budget, drop_of: Callable[[Point], flo
     if budget.drop is None:
         return fits[0] if budget.error is None else fits[-1]
     if drop_of is None:
-        raise BudgetError("a limit on accuracy needs labelled calibration data", "give calibrate=(x, labels)")
+        raise BudgetError(
+            "a limit on accuracy needs labelled calibration data",
+            "give calibrate=(x, labels), or --calibrate FILE.npz with x and y",
+        )
     for k in sorted({int(i) for i in np.linspace(0, len(fits) - 1, _EVALUATIONS)}):
         fits[k].drop = drop_of(fits[k])
     good = [p for p in fits if p.drop is not None and p.drop <= budget.drop + 1e-9]

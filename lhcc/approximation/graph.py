@@ -70,6 +70,9 @@ class Graph:
             inferred = shape_inference.infer_shapes(self.finished())
         except shape_inference.InferenceError as error:
             raise ModelError(f"the shapes of the model cannot be inferred: {error}") from None
+        except onnx.checker.ValidationError as error:
+            fault = str(error).partition("\n")[0]
+            raise ModelError(f"the model is not valid ONNX: {fault}", "export it again") from None
         values = [*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input]
         return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 

@@ -29,6 +29,8 @@ def inspect(options: argparse.Namespace) -> None:
     if is_artifact(options):
         from lhcc.runtime import artifact, footprint
 
+        if options.target or options.input_shape or options.precision != "fp32":
+            raise InputError(f"{options.model} is compiled already", "its memory is told without further options")
         show(options, footprint.of_program(artifact.read(options.model, for_any_machine=True)[0]))
         return
     import_tvm()

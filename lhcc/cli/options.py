@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 from lhcc.errors import InputError
@@ -29,14 +30,26 @@ def executable_of(options: argparse.Namespace) -> Any:
     from lhcc.runtime import artifact
 
     if is_artifact(options):
-        if options.target or options.tuning or options.input_shape:
-            raise InputError(f"{options.model} is compiled already", "give --target and the like to lhcc compile")
+        if changed := _changed(options):
+            raise InputError(
+                f"{options.model} is compiled already", f"give --{changed[0]} and the like to lhcc compile"
+            )
         if getattr(options, "emulate", False):
             from lhcc.runtime.executable import Executable
 
             return Executable(artifact.read(options.model, for_any_machine=True)[0], options.threads)
         return artifact.load(options.model, threads=options.threads)
     return compiled(options)
+
+
+def _changed(options: argparse.Namespace) -> list[str]:
+    """The options of compilation that were given; an artifact has as many threads as it is loaded with."""
+    from lhcc.targets.base import Options
+
+    usual = asdict(Options())
+    given = [name for name in ("target", "input_shape") if getattr(options, name)]
+    given += [name for name, value in chosen_options(options).items() if name != "threads" and value != usual[name]]
+    return [name.replace("_", "-") for name in given]
 
 
 def compiled(options: argparse.Namespace) -> Any:

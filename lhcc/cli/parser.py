@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lhcc import __version__
-from lhcc.cli.arguments import Arguments, amount, positive
+from lhcc.cli.arguments import Arguments, amount, number, positive
 
 EXAMPLE = """\
 lhcc COMMAND --help explains a command.  To begin with:
@@ -117,7 +117,7 @@ def parser() -> Arguments:
     p.add_argument("--max-error", type=amount, metavar="E", help="largest relative error of all weights")
     p.add_argument("--max-adds", type=int, metavar="N", help="largest number of additions")
     p.add_argument(
-        "--max-drop", type=amount, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
+        "--max-drop", type=number, metavar="PERCENT", help="largest loss of accuracy, on --calibrate with labels"
     )
     p.add_argument("--calibrate", metavar="FILE", help=".npz file with inputs x and, for --max-drop, labels y")
     p.add_argument("--weight-bits", type=positive, default=8, metavar="N", help="widest weight (default 8)")

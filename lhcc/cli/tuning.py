@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
 
 from lhcc.cli.options import chosen_options, input_shapes, show, tell
 
@@ -34,7 +37,11 @@ def tune(options: argparse.Namespace) -> None:
 def serve(options: argparse.Namespace) -> None:
     from lhcc.tuning.serve import serve
 
-    serve(options.host, options.port, options.tracker, options.key, options.with_tracker)
+    def ready(place: Mapping[str, Any]) -> None:
+        if options.json:
+            print(json.dumps(place), flush=True)
+
+    serve(options.host, options.port, options.tracker, options.key, options.with_tracker, ready)
 
 
 def db(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhcc.errors import ModelError
+from lhcc.runtime.container import is_container
 
 if TYPE_CHECKING:
     import tvm
@@ -42,6 +43,8 @@ def _imported(model: Any, inputs: Inputs, input_shapes: Shapes | None) -> tvm.IR
             from lhcc.frontend.onnx import from_file
 
             return from_file(path, inputs, input_shapes)
+        if is_container(path):
+            raise ModelError(f"'{path}' is compiled already", "give the model that it was compiled from")
         raise ModelError(f"'{path}' is neither an .onnx nor a .pt2 file", "export the model to one of the two")
     # The class is told by the name of its module, so that neither torch nor onnx is imported for the other's sake.
     origins = {kind.__module__.split(".")[0] for kind in type(model).__mro__}

@@ -54,9 +54,8 @@ class Unsupported:
         message = f"{count} operator{'s are' if count > 1 else ' is'} not supported: {'; '.join(kinds)}"
         if values_needed:
             raise InputValueNeeded(message, sorted(values_needed))
-        raise UnsupportedOperator(
-            message, "remove them from the exported graph, or replace them with supported operators"
-        )
+        they, others = ("them", "supported operators") if count > 1 else ("it", "a supported operator")
+        raise UnsupportedOperator(message, f"remove {they} from the exported graph, or replace {they} with {others}")
 
 
 def check_static(value: Any) -> None:

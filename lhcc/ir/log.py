@@ -41,6 +41,12 @@ class LayerRecord:
     schedule: str = ""
 
 
+def in_order(reasons: Sequence[Reason], layers: Sequence[LayerRecord]) -> list[Reason]:
+    """The reasons in the order in which the layers run, at last those of layers that are no more."""
+    places = {layer.name: place for place, layer in enumerate(layers)}
+    return sorted(reasons, key=lambda reason: places.get(reason.layer, len(places)))
+
+
 @dataclass(frozen=True)
 class Lowered:
     """What code generation starts from: an IRModule of kernel calls only, and what each of them stands for."""

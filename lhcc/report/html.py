@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from lhcc.report.svg import COLOURS, PLAIN, bars, roofline
+from lhcc.report.svg import bars, colour, roofline
 from lhcc.report.text import layer_rows, summary
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ td, th { padding: 1px 9px; text-align: right; white-space: nowrap; border-bottom
 td:nth-child(-n+3), th:nth-child(-n+3) { text-align: left; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: currentColor; }
 .frame { fill: none; stroke: #8888; } .grid { stroke: #8883; } .roof { fill: none; stroke: #c53030; stroke-width: 1.5; }
-svg .roof-label { fill: #c53030; } .key span { display: inline-block; width: .8em; height: .8em; margin: 0 .4em 0 1em; }
+svg .roof-label { fill: #c53030; } .over { paint-order: stroke; stroke: Canvas; stroke-width: 4; }
+.key span { display: inline-block; width: .8em; height: .8em; margin: 0 .4em 0 1em; }
 .note { opacity: .75; } .shapes { display: flex; flex-wrap: wrap; gap: 1.5rem; }
 """
 
@@ -36,8 +37,7 @@ def to_html(profile: Profile, pictures: Mapping[str, str] | None = None) -> str:
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     used = {layer.encoding for layer in profile.layers}
     key = "".join(
-        f'<span style="background:{COLOURS.get(name, PLAIN)}"></span>{escape(name or "no encoding")}'
-        for name in sorted(used)
+        f'<span style="background:{colour(name)}"></span>{escape(name or "no encoding")}' for name in sorted(used)
     )
     sections = [
         _section("Time per layer", f'<p class="key">Encoding:{key}</p>\n<div class="wide">{bars(profile)}</div>'

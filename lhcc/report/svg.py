@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 ROW, LABEL, BAR, VALUE = 22, 240, 560, 150  # pixels
 PLOT_W, PLOT_H, MARGIN = 900, 420, 60
-COLOURS = {"dense": "#319795", "tiles": "#2b6cb0", "dyadic": "#b7791f", "template": "#2f855a", "morphology": "#805ad5"}
+NAMED = 0.1  # the share of the time from which a layer has its name in the roofline
+COLOURS = {
+    "dense": "#319795", "tiles": "#2b6cb0", "depthwise": "#805ad5", "elements": "#c05621", "patterns": "#b7791f",
+    "pattern sums": "#97266d", "shift-and-add": "#2f855a",
+}  # fmt: skip
 PLAIN = "#718096"
 
 
-def colour(layer: LayerTime) -> str:
-    return COLOURS.get(layer.encoding, PLAIN)
+def colour(encoding: str) -> str:
+    """ "tiles (bytes)" are tiles, too."""
+    return COLOURS.get(encoding.partition(" (")[0], PLAIN)
 
 
 def bars(profile: Profile) -> str:
@@ -29,7 +34,7 @@ def bars(profile: Profile) -> str:
         y, width = row * ROW, BAR * layer.time_us / longest
         ideal = min(width, BAR * ideal_us(layer, profile.peak) / longest)
         title = f"{layer.name}: {layer.time_us:.1f} us, {layer.op} {layer.encoding}, {layer.bound}"
-        bar = f'height="{ROW - 6}" fill="{colour(layer)}"'
+        bar = f'height="{ROW - 6}" fill="{colour(layer.encoding)}"'
         parts.append(
             f'<g class="layer"><title>{escape(title)}</title>'
             f'<text x="{LABEL - 8}" y="{y + 15}" text-anchor="end">{escape(shorten(layer.name))}</text>'
@@ -62,15 +67,20 @@ def roofline(profile: Profile) -> str:
     ridge = peak.gflops / min(speed for _, speed in peak.bandwidths)
     x_axis = Axis(min(*intensities, 0.1), max(*intensities, 2 * ridge), MARGIN, PLOT_W - 20)
     y_axis = Axis(min(0.5, *(layer.gflops for layer in layers)), 1.5 * peak.gflops, PLOT_H - MARGIN, 20)
-    parts = [*_grid(x_axis, y_axis), *_roofs(peak, x_axis, y_axis)]
+    lines, labels = _roofs(peak, x_axis, y_axis)
+    parts = [*_grid(x_axis, y_axis), *lines]
     for layer, intensity in zip(layers, intensities, strict=True):
         title = f"{layer.name}: {layer.gflops:.1f} GFLOP/s at {intensity:.1f} FLOP/byte, {layer.time_us:.1f} us"
+        x, y, radius = x_axis(intensity), y_axis(layer.gflops), 4 + 26 * math.sqrt(layer.share)
         parts.append(
-            f'<circle class="layer" cx="{x_axis(intensity):.1f}" cy="{y_axis(layer.gflops):.1f}" '
-            f'r="{4 + 26 * math.sqrt(layer.share):.1f}" fill="{colour(layer)}" fill-opacity="0.55">'
+            f'<circle class="layer" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" '
+            f'fill="{colour(layer.encoding)}" fill-opacity="0.55">'
             f"<title>{escape(title)}</title></circle>"
         )
-    return _svg("roofline", PLOT_W, PLOT_H, parts)
+        if layer.share >= NAMED:
+            name, below = escape(shorten(layer.name)), y + radius + 13
+            labels.append(f'<text x="{x:.1f}" y="{below:.1f}" text-anchor="middle" class="over">{name}</text>')
+    return _svg("roofline", PLOT_W, PLOT_H, [*parts, *labels])
 
 
 class Axis:
@@ -106,9 +116,9 @@ def _grid(x_axis: Axis, y_axis: Axis) -> list[str]:
     return parts
 
 
-def _roofs(peak: Peak, x_axis: Axis, y_axis: Axis) -> list[str]:
-    """The fastest and the slowest level of memory, and the peak of the arithmetic."""
-    parts = []
+def _roofs(peak: Peak, x_axis: Axis, y_axis: Axis) -> tuple[list[str], list[str]]:
+    """Lines and labels of the fastest and the slowest level of memory, and of the peak of the arithmetic."""
+    lines, labels = [], []
     size_of = {speed: size for size, speed in peak.bandwidths}
     for speed in sorted({max(size_of), min(size_of)}):
         low, knee, high = 10**x_axis.low, peak.gflops / speed, 10**x_axis.high
@@ -116,15 +126,13 @@ def _roofs(peak: Peak, x_axis: Axis, y_axis: Axis) -> list[str]:
         drawn = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in points)
         size = size_of[speed]
         label = f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
-        parts.append(f'<polyline points="{drawn}" class="roof"/>')
+        lines.append(f'<polyline points="{drawn}" class="roof"/>')
         x = max(2.5 * low, knee / 3)  # the label ends here, above and to the left of the line
         place = f'x="{x_axis(x) - 8:.1f}" y="{y_axis(x * speed) - 4:.1f}" text-anchor="end"'
-        parts.append(f'<text {place} class="roof-label">{speed:.0f} GB/s ({label})</text>')
-    x, y = x_axis(10**x_axis.high), y_axis(peak.gflops)
-    parts.append(
-        f'<text x="{x - 4:.1f}" y="{y - 6:.1f}" text-anchor="end" class="roof-label">{peak.gflops:.0f} GFLOP/s</text>'
-    )
-    return parts
+        labels.append(f'<text {place} class="roof-label over">{speed:.0f} GB/s ({label})</text>')
+    place = f'x="{x_axis(10**x_axis.high) - 4:.1f}" y="{y_axis(peak.gflops) - 6:.1f}" text-anchor="end"'
+    labels.append(f'<text {place} class="roof-label over">{peak.gflops:.0f} GFLOP/s</text>')
+    return lines, labels
 
 
 def shorten(name: str, limit: int = 34) -> str:

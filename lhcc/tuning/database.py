@@ -183,7 +183,10 @@ def _append(path: Path, lines: Sequence[str]) -> None:
 @lru_cache(maxsize=4)
 def _read(path: str, _changed: int, _size: int) -> tuple[Record, ...]:
     found = []
-    for number, line in enumerate(Path(path).read_bytes().split(b"\n"), 1):
+    content = Path(path).read_bytes()
+    if content.strip() and not content.lstrip().startswith(b"{"):
+        raise DatabaseError(f"{path} is not a tuning database", "lhcc tune MODEL --database FILE makes one")
+    for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
             try:
                 found.append(Record.from_json(line.decode()))

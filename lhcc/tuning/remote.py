@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -143,4 +144,5 @@ def _within(seconds: float, function: Any, *arguments: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    said = lines[-1] if lines else type(error).__name__
+    return re.sub(r"Check failed: \(.*\) is false: ", "", said)[:200]

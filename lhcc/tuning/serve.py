@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lhcc
 from lhcc.errors import LhccError
@@ -64,8 +66,15 @@ def start_tracker(host: str = LOOPBACK, port: int = 9190) -> Service:
     return Service("tracker", host, port)
 
 
-def serve(host: str, port: int, tracker: str | None, key: str, with_tracker: bool) -> None:
-    """Serves until it is interrupted."""
+def serve(
+    host: str,
+    port: int,
+    tracker: str | None,
+    key: str,
+    with_tracker: bool,
+    ready: Callable[[Mapping[str, Any]], None] = lambda place: None,
+) -> None:
+    """Serves until it is interrupted; `ready` is told where, once it listens."""
     hub = start_tracker(host) if with_tracker else None
     try:
         if hub is not None:
@@ -75,6 +84,7 @@ def serve(host: str, port: int, tracker: str | None, key: str, with_tracker: boo
         try:
             place = f"{host}:{server.port}" + (f" for key {key}" if key else "")
             print(f"serving at {place}; {WARNING}", file=sys.stderr, flush=True)
+            ready({"host": host, "port": server.port, "tracker": tracker, "key": key})
             server.process.wait()
         finally:
             server.terminate()

@@ -13,6 +13,7 @@ from lhcc.encodings.tiles import ungroup
 from lhcc.ir.layer import ConvLayer
 from lhcc.passes.encode_elements import Widened
 from lhcc.targets.base import Options
+from lhcc.targets.choice import spent
 from lhcc.targets.cpu import elements, wide_forms
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, preferred
@@ -44,7 +45,7 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
     estimate += TURN * (prod(layer.image) + prod(layer.result))
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
     if estimate * MARGIN > blocks.cycles:
-        return f"blocks are cheaper than {spec.form}: {estimate / 1e3:,.0f} kcycles against {blocks}"
+        return f"blocks are cheaper than {spec.form}: {spent(estimate)} against {blocks}"
     made: Any = elements.encode(weight, spec) if encoded is None else encoded
     why: list[str] = []
     if options.tuning:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
+from lhcc.targets.choice import spent
 from lhcc.targets.cpu.cost import LARGE, shared
 from lhcc.targets.cpu.int_storage import BLOCK
 from lhcc.targets.cpu.int_sums import Sums, holds, prove, words_of
@@ -39,7 +40,7 @@ class SumChoice:
 
     def __str__(self) -> str:
         size = f"{self.height}x{self.width} px x {self.encoded.lanes} lanes, depth {self.encoded.depth} words"
-        return f"{self.sums}: {size}, {self.group} tiles at a time: {self.cycles / 1e3:,.0f} kcycles"
+        return f"{self.sums}: {size}, {self.group} tiles at a time: {spent(self.cycles)}"
 
 
 def forms_of(machine: Machine, storage: str, weight: NDArray[np.int64], highest: int) -> list[Sums]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lhcc.errors import TargetError
+from lhcc.errors import TargetError, near
 from lhcc.targets.boards import Board
 
 ARGUMENTS = ("mcpu", "mtriple", "mattr")
@@ -79,10 +79,9 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
     generic = GENERIC.get(triple.split("-")[0], "generic")
     mcpu = arguments.get("mcpu", generic if triple else str(llvm.llvm_get_system_cpu()))
     mattr = tuple(filter(None, arguments.get("mattr", "").split("+")))
-    if mcpu != "generic" and mcpu not in {
-        str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())
-    }:
-        raise TargetError(f"LLVM does not know the processor '{mcpu}' for '{triple or 'this machine'}'")
+    known = {str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())}
+    if mcpu not in {"generic", *known}:
+        raise TargetError(f"LLVM knows no processor '{mcpu}' for {triple or 'this machine'}", near(mcpu, known))
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
     lanes, registers = _vectors(features, triple)

@@ -14,21 +14,14 @@ from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
 from lhcc.ir.layer import ConvLayer, Packed
 from lhcc.targets.base import Options
+from lhcc.targets.choice import spent
 from lhcc.targets.cpu import cost
 from lhcc.targets.cpu.ahead import NEXT_BLOCK, PREFETCH, asking
 from lhcc.targets.cpu.choice import CHAINS, EFFORTS, TOGETHER, UNROLLS, Choice
 from lhcc.targets.cpu.cost import Form
 from lhcc.targets.cpu.geometry import Line, conv_lines, transposed_lines
 from lhcc.targets.cpu.machine import Machine
-from lhcc.targets.cpu.plan import (
-    Plan,
-    View,
-    blocked_view,
-    merge_columns,
-    plan_conv,
-    planar_view,
-    rows_view,
-)
+from lhcc.targets.cpu.plan import Plan, View, blocked_view, merge_columns, plan_conv, planar_view, rows_view
 from lhcc.targets.cpu.tiling import Axes, Divisions, cover, divisions
 from lhcc.targets.cpu.workload import setting, workload
 
@@ -43,7 +36,7 @@ class Candidate:
     cycles: float
 
     def __str__(self) -> str:
-        return f"{self.choice}: {self.cycles / 1e3:,.0f} kcycles"
+        return f"{self.choice}: {spent(self.cycles)}"
 
 
 def pack(layer: ConvLayer, machine: Machine, options: Options, choice: Choice | None = None) -> Packed:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lhcc.errors import TargetError
 from lhcc.ir.layer import ConvLayer, Packed
 from lhcc.targets.base import Options
+from lhcc.targets.choice import spent
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
@@ -34,7 +35,7 @@ class Candidate:
     bound: str
 
     def __str__(self) -> str:
-        return f"{self.choice}: {self.cycles / 1e3:,.1f} kcycles, bound by {self.bound}"
+        return f"{self.choice}: {spent(self.cycles)}, bound by {self.bound}"
 
 
 @dataclass(frozen=True)

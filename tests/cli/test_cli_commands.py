@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_why_of_integers_names_the_choice_and_what_it_costs(
     assert reasons == compiled
     chosen = [reason for reason in reasons if reason["text"].startswith("chosen ")]
     assert {reason["layer"] for reason in reasons} == {reason["layer"] for reason in chosen}
-    assert all("kcycles" in reason["text"] for reason in chosen)
+    assert all("cycles" in reason["text"] for reason in chosen)
     assert main(["why", dyadic, "--precision", "int8", "--arith", "shift"]) == 0
     assert "additions as code" in capsys.readouterr().out
 
@@ -197,3 +198,18 @@ def test_output_into_a_closed_pipe_is_no_error(artifact: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+def test_a_server_says_in_json_where_it_listens() -> None:
+    command = [sys.executable, "-m", "lhcc", "serve", "--port", "9391", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+    try:
+        assert server.stdout is not None
+        place = json.loads(server.stdout.readline())
+        assert place["host"] == "127.0.0.1" and place["port"] >= 9391 and place["tracker"] is None
+        with socket.create_connection((place["host"], place["port"]), timeout=30):
+            pass
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == -signal.SIGINT

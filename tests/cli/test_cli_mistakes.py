@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from lhcc.cli import COMMANDS, main
@@ -48,6 +49,23 @@ def test_models_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not out.exists()
 
 
+def test_files_of_another_kind(
+    small_onnx: Path, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, text = tmp_path / "out", tmp_path / "text.json"
+    text.write_text("hello\n")
+    for command in (("compile", artifact, "-o", out), ("tune", artifact, "--database", out)):
+        assert "is compiled already\n  give the model that it was compiled from" in complaint(capsys, *command)
+    assert "is not a tuning database" in complaint(capsys, "db", "merge", text, "-o", out)
+    assert "is not a tuning database" in complaint(capsys, "compile", small_onnx, "-o", out, "--tuning", text)
+    invalid = onnx.load(small_onnx)
+    invalid.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(invalid, tmp_path / "invalid.onnx")
+    said = complaint(capsys, "approximate", tmp_path / "invalid.onnx", "-o", out)
+    assert "the model is not valid ONNX: Field 'shape'" in said
+    assert not out.exists()
+
+
 def test_inputs_that_do_not_fit(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def given(array: np.ndarray[Any, Any]) -> Path:
         np.save(tmp_path / "x.npy", array)
@@ -73,7 +91,11 @@ def test_targets_and_options(
     unknown = complaint(capsys, "compile", small_onnx, "-o", out, "--target", "cpuu")
     assert "target 'cpuu' is unknown" in unknown and "did you mean 'cpu'" in unknown
     assert "frobnicate" in complaint(capsys, "compile", small_onnx, "-o", out, "--target", "cpu:frobnicate=1")
-    assert "is compiled already" in complaint(capsys, "run", artifact, "--target", "cpu")
+    for command in ("run", "profile", "why"):
+        for option in (("--target", "cpu"), ("--precision", "int8"), ("--encoding", "dense"), ("--max-ram", "1M")):
+            said = complaint(capsys, command, artifact, *option)
+            assert f"is compiled already\n  give {option[0]} and the like to lhcc compile" in said
+    assert "is compiled already" in complaint(capsys, "inspect", artifact, "--target", "cpu")
     assert "not of the form" in complaint(capsys, "run", small_onnx, "--input-shape", "x=1,a")
     assert not out.exists()
 
@@ -95,11 +117,11 @@ def test_targets_and_options(
         ("compile m -o", "-o/--output: expected one argument", "lhcc compile --help"),
         ("run m --threads 0", "--threads: '0' is not a whole number of 1 or more", "lhcc run --help"),
         ("profile m --repeats two", "--repeats: 'two' is not a whole number of 1 or more", "lhcc profile --help"),
-        ("tune m --budget soon", "--budget: 'soon' is not a number of 0 or more", "lhcc tune --help"),
-        ("tune m --budget nan", "--budget: 'nan' is not a number of 0 or more", "lhcc tune --help"),
+        ("tune m --budget soon", "--budget: 'soon' is not a number", "lhcc tune --help"),
+        ("tune m --budget nan", "--budget: 'nan' is not a number", "lhcc tune --help"),
         (
-            "approximate m -o x --max-drop -1",
-            "--max-drop: '-1' is not a number of 0 or more",
+            "approximate m -o x --max-error -1",
+            "--max-error: '-1' is not 0 or more",
             "lhcc approximate --help",
         ),
     ],

@@ -1,4 +1,4 @@
-"""A few random networks against PyTorch; `python -m tests.fuzz.graphs` runs as many as you like."""
+"""A few random networks against PyTorch; `python -m tests.fuzz.graphs torch` runs as many as you like."""
 
 from __future__ import annotations
 

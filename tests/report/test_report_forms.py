@@ -8,11 +8,13 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from lhcc.report.svg import colour, roofline
 from lhcc.report.text import grid, quantity
 from lhcc.runtime.peak import Peak
 from lhcc.runtime.profile import LayerTime, Profile
@@ -110,10 +112,21 @@ def test_html_is_self_contained(profile: Profile) -> None:
 
 
 def test_html_without_peak_or_layers(profile: Profile) -> None:
-    from dataclasses import replace
-
     assert "peak of this machine was not measured" in replace(profile, peak=None).html()
     assert "<table>" in replace(profile, layers=(), samples=()).html()
+
+
+def test_the_roofline_names_the_layers_that_take_longest(profile: Profile) -> None:
+    short, long, pool = profile.layers
+    drawn = roofline(replace(profile, layers=(replace(short, share=0.05), replace(long, share=0.8), pool)))
+    names = re.findall(r'<text [^>]*class="over">([^<]*)</text>', drawn)
+    assert names == ["features.2 &amp; relu"]  # pooling computes nothing, and is not in it
+    assert drawn.rindex("<circle") < drawn.index("over")  # in front of all circles
+
+
+def test_encodings_have_colours_of_their_own() -> None:
+    assert colour("tiles (bytes)") == colour("tiles") != colour("dense")
+    assert colour("") == colour("something new")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

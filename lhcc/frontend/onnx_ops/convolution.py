@@ -77,7 +77,8 @@ def conv_transpose(node: Node) -> Any:
     ]
     mode, wanted = node.attr("auto_pad", "NOTSET"), node.attr("output_shape")
     if wanted is None and mode in ("SAME_UPPER", "SAME_LOWER"):
-        wanted = [n * s for n, s in zip(spatial, strides, strict=True)]
+        # Padding cannot make a small kernel's result larger: ONNX's shape inference leaves it as it is, and so do we.
+        wanted = [min(n * s, most) for n, s, most in zip(spatial, strides, natural, strict=True)]
     if wanted is not None:
         total = [n - w for n, w in zip(natural, wanted[-rank:], strict=True)]
         # A result larger than the natural one: rows are added at the end, as output_padding does.
