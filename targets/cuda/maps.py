@@ -55,7 +55,7 @@ def unfold(
     (x, see_x), (y, see_y), order = flat(source, "x"), flat(target, "y", element), Renamed(channels, ordered)
     values, number, at_y, at_x = local("values", WIDTH), var("number"), var("at_y"), var("at_x")
     items = Items(images * blocks * PIECES * rows * columns)
-    image, block, piece, row, column = divided(items.item, blocks, PIECES, rows, columns)
+    image, block, row, column, piece = divided(items.item, blocks, rows, columns, PIECES)
     channel, tap_row, tap_column = divided(block * BLOCK + piece * WIDTH + number, *kernel)
     plane = (image * channels + order[channel]) * height
     inside = both(
