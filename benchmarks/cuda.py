@@ -75,12 +75,15 @@ def model_file(row: Row) -> Path:
     return batched
 
 
-def executable(row: Row, precision: str, arch: str, artifacts: Path | None) -> CudaExecutable:
+def executable(
+    row: Row, precision: str, arch: str, artifacts: Path | None, tuning: Path | None = None
+) -> CudaExecutable:
     import lhcc
 
     loaded: Any
     if artifacts is None:
-        loaded = lhcc.compile(str(model_file(row)), f"cuda:arch={arch},precision={precision}")
+        tuned = str(tuning) if tuning and precision == "fp16" else None
+        loaded = lhcc.compile(str(model_file(row)), f"cuda:arch={arch},precision={precision}", tuning=tuned)
     elif (path := artifacts / f"{title(row, precision)}.lhcc").exists():
         loaded = lhcc.load(path)
     else:
@@ -115,7 +118,7 @@ def answer(row: Row, x: NDArray[Any], artifacts: Path | None) -> NDArray[Any]:
 
 
 def check(row: Row, precision: str, args: argparse.Namespace, report: Report) -> None:
-    compiled = executable(row, precision, args.arch, args.artifacts)
+    compiled = executable(row, precision, args.arch, args.artifacts, args.tuning)
     x = example(compiled)
     error = relative_error(compiled(x), answer(row, x, args.artifacts))
     compiled.close()
@@ -126,7 +129,7 @@ def check(row: Row, precision: str, args: argparse.Namespace, report: Report) ->
 def measure(row: Row, args: argparse.Namespace, report: Report) -> Case:
     from benchmarks import cuda_peers
 
-    compiled = executable(row, "fp16", args.arch, args.artifacts)
+    compiled = executable(row, "fp16", args.arch, args.artifacts, args.tuning)
     x = example(compiled)
     driver = compiled.loaded().driver
     contenders = [cuda_peers.ours(compiled, x)]
@@ -179,7 +182,7 @@ def build(args: argparse.Namespace) -> int:
     for row in rows(args.rows):
         for precision in args.precisions.split(","):
             path = args.build / f"{title(row, precision)}.lhcc"
-            compiled = executable(row, precision, args.arch, None)
+            compiled = executable(row, precision, args.arch, None, args.tuning)
             compiled.save(path)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
         np.save(answer_file(args.build, row), reference(model_file(row), example(compiled)))
@@ -203,6 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--build", type=Path, metavar="FOLDER", help="only compile, into this folder")
     parser.add_argument("--artifacts", type=Path, metavar="FOLDER", help="compiled models, from --build")
     parser.add_argument("--arch", default="sm_90")
+    parser.add_argument("--tuning", type=Path, metavar="FILE", help="choices that were measured, for fp16")
     parser.add_argument("--rows", help="NETWORK:DENSITY:BATCH, separated by commas (default: all)")
     parser.add_argument("--precisions", default="fp16,fp32", help="whose answers are checked")
     parser.add_argument("--answers-only", action="store_true", help="measure nothing: for compute-sanitizer")

@@ -20,10 +20,14 @@ class Choice(ChoiceRecord):
     images: int  # of the tile of outputs of a thread block
     height: int
     width: int
-    stage_blocks: int  # input blocks that are staged at a time
+    places: int  # for input blocks in shared memory
     stages: int  # in flight
+    depth: int  # weight tiles of a warp in a stage
+    copiers: int  # warps that only copy
 
     def __str__(self) -> str:
         tile = f"{self.images}x{self.height}x{self.width} px"
+        copied = f", copied by {self.copiers} warps" if self.copiers else ""
         warps = f"{self.across}x{self.columns}x{self.splits} warps of {16 * self.pixels} px x {self.lanes}"
-        return f"{'dense' if self.dense else 'tiles'}, {tile}, {warps}, {self.stages} stages of {self.stage_blocks}"
+        staged = f"{self.stages} stages of {self.depth}, {self.places} input blocks{copied}"
+        return f"{'dense' if self.dense else 'tiles'}, {tile}, {warps}, {staged}"

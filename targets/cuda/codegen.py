@@ -113,7 +113,7 @@ def _bare(name: str) -> str:
 def _module(mod: tvm.IRModule, target: Any) -> Any:
     """TVM's code generator ends by calling a compiler: ours comes later, for all kernels of a network at once."""
     usual = tvm_ffi.get_global_func(CALLBACK, allow_missing=True)
-    tvm_ffi.register_global_func(CALLBACK, lambda code, *_: "", override=True)
+    tvm_ffi.register_global_func(CALLBACK, lambda code, *_: b"", override=True)
     try:
         return tvm_ffi.get_global_func("target.build.cuda")(mod, target)
     finally:

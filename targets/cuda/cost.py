@@ -1,19 +1,23 @@
-"""Estimates cycles of a convolution's kernel: what one multiprocessor can do at most, and how long it waits at least.
+"""Estimates cycles of a convolution's kernel, to rank choices.
 
-The figures are those of the architectures' manuals; nothing here was measured.  They only have to rank choices.
+The parts of a kernel's time add up: on an H200, sums of the parts below came within 17 % (root mean square) of the
+times of 3,220 kernels of 57 layers in fp16, where the largest part alone misses by 28 % and more.  Of the choices that
+were measured for a layer, the one with the least estimate took 1.08 to 1.13 of the best one's time, on average.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lhcc.targets.cuda.arch import Arch, Arithmetic
 
-SHARED_RATE, L2_RATE = 128.0, 48.0  # bytes a cycle and multiprocessor
-LATENCY = 700.0  # cycles from asking memory for something to having it
-START = 2500.0  # cycles of a launch: to begin, to read tables, to store
-STAGE = 60.0  # cycles of meeting at a barrier
-ENTRY = 14.0  # cycles of finding a weight tile
+LAUNCH = 5900.0  # cycles of a kernel that does nothing
+STAGE = 700.0  # in which warps meet, find their tiles, and begin copies
+FIRST = 0.05  # a byte that a thread block waits for before it can multiply
+SHARED = 1.32 / 128  # a byte that a multiprocessor reads from shared memory
+L2, STORED = 0.037, 0.088  # a byte that it copies from the L2 cache; of results and residuals
+FEW_ROUNDS = 3  # of thread blocks: the last one of them counts whole
 REGISTERS = 1 << 16
 
 
@@ -23,13 +27,15 @@ class Shape:
 
     pixels: int  # of a warp, in 16s
     lanes: int
+    across: int  # warps that use the same weights
     threads: int
     blocks: int  # thread blocks of the whole layer
     shared: int  # bytes of a thread block
-    staged: float  # bytes that a thread block copies, on average
-    entries: float  # weight tiles of all warps of a thread block
-    steps: float  # weight tiles of its busiest warps
-    stage_count: float
+    first: float  # bytes of its first stage
+    staged: float  # bytes of pixels that it copies, on average
+    entries: float  # weight tiles that it copies
+    stages: float
+    stored: float  # bytes of results and residuals, of the whole layer
 
 
 def instruction(arch: Arch, arithmetic: Arithmetic) -> float:
@@ -54,22 +60,22 @@ def resident(threads: int, register_count: int, shared: int, arch: Arch) -> int:
 
 
 def cycles(shape: Shape, arch: Arch, arithmetic: Arithmetic, register_count: int) -> tuple[float, str]:
-    """Cycles, and what they are spent on."""
+    """Cycles, and what most of them are spent on."""
     held = resident(shape.threads, register_count, shape.shared, arch)
-    products = shape.pixels * shape.lanes // 8 * arithmetic.steps * instruction(arch, arithmetic)
-    matrices = shape.pixels * arithmetic.steps * 512 / SHARED_RATE
-    weights = 32 * shape.lanes * arithmetic.size / L2_RATE
-    # all that the blocks of a multiprocessor do, each unit taken for itself
-    each = shape.blocks / arch.processors
-    units = {
-        "matrix instructions": each * shape.entries * products / 4,
-        "shared memory": each * shape.entries * matrices,
-        "weights and pixels from L2": each * (shape.entries * weights + shape.staged / L2_RATE),
+    rounds, each = shape.blocks / (arch.processors * held), shape.blocks / arch.processors
+    rounds = math.ceil(rounds) if rounds <= FEW_ROUNDS else rounds
+    weights, tiles = 32 * shape.lanes * arithmetic.size, each * shape.entries * shape.across
+    products = shape.pixels * shape.lanes // 8 * arithmetic.steps * instruction(arch, arithmetic)  # of a tile
+    read = shape.pixels * arithmetic.steps * 512 + weights
+    parts = {
+        "launch": LAUNCH,
+        "first copies": rounds * shape.first * FIRST,
+        "stages": rounds * shape.stages * STAGE,
+        "shared memory": tiles * read * SHARED,
+        "weights and pixels from L2": each * (shape.entries * weights + shape.staged) * L2,
+        "results": shape.stored / arch.processors * STORED,
     }
-    # what one block waits for: its warps' products, one after another, in lockstep per stage
-    warps_per_quarter = max(1.0, shape.threads / 128)
-    alone = START + LATENCY + shape.stage_count * STAGE + shape.steps * (products * warps_per_quarter + ENTRY)
-    rounds = -(-shape.blocks // (arch.processors * held))
-    units["launch and memory latency" if START + LATENCY > alone / 2 else "steps of a thread block"] = rounds * alone
-    bound = max(units, key=lambda unit: units[unit])
-    return units[bound], bound
+    if tiles * products / 4 > parts["shared memory"]:
+        parts["matrix instructions"] = tiles * products / 4
+        del parts["shared memory"]
+    return sum(parts.values()), max(parts, key=lambda part: parts[part])

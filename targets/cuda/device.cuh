@@ -70,10 +70,15 @@ on_device void wait_copies() {
 #endif
 }
 
-on_device void load16(int* into, const int* source) {
-  int4 value = __ldg((const int4*)source);
-  into[0] = value.x, into[1] = value.y, into[2] = value.z, into[3] = value.w;
+on_device void get_shared16(int* into, int address) {
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(into[0]), "=r"(into[1]), "=r"(into[2]), "=r"(into[3])
+               : "r"(address)
+               : "memory");
 }
+
+// Asks for a line of memory to be brought into the L2 cache.
+on_device void prefetch(const void* place) { asm volatile("prefetch.global.L2 [%0];" ::"l"(place)); }
 
 // 16 pixels x 32 bytes: every lane gives the address of half a row, and gets the fragment of matrix instructions.
 on_device void load_matrix(int* a, int address) {
@@ -144,11 +149,7 @@ MULTIPLY_BYTES(s8)
 
 // Without matrix instructions: 8 of the depth of two pixels, 8 weights of each of the lane's two outputs.
 on_device void load_words(int* a, int first, int second) {
-  for (int half = 0; half < 4; ++half)
-    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(a[4 * half]), "=r"(a[4 * half + 1]), "=r"(a[4 * half + 2]), "=r"(a[4 * half + 3])
-                 : "r"((half < 2 ? first : second) + half % 2 * 16)
-                 : "memory");
+  for (int half = 0; half < 4; ++half) get_shared16(a + 4 * half, (half < 2 ? first : second) + half % 2 * 16);
 }
 
 on_device void multiply_fma(float* c, const int* a, const int* b) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx as T
@@ -18,47 +19,82 @@ Expr = Any
 Stmt = Any
 
 
-def finish(frame: Frame) -> Stmt:
-    """A lane holds, of two pixels of a fragment, `width` neighbouring channels, which it loads and stores at once."""
-    spec, kind = frame.spec, frame.arithmetic.sum
-    width, per_block = 2 * frame.count, BLOCK // spec.lanes
-    results, added, bias = local("results", width, kind), local("added", width, kind), local("bias_here", width, kind)
-    channel, quarter = var("channel"), T.floormod(frame.lane, integer(4)) * width
-    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, bias, *([added] if spec.residual else []))]
-    code += [put(bias, get(frame.bias, frame.out * spec.lanes + quarter + c), integer(c)) for c in range(width)]
-    code.append(T.Bind(channel, T.floormod(frame.out, integer(per_block)) * spec.lanes + quarter))
-    images, blocks, height, columns = spec.result
-    part, c = var("part"), var("c")
+@dataclass(frozen=True)
+class Part:
+    """The channels of one pixel that a lane holds: a fragment has two such pixels for every lane."""
+
+    where: list[Stmt]
+    inside: Expr
+    target: Expr
+
+
+def _part(frame: Frame, part: Expr, channel: Expr) -> Part:
+    spec = frame.spec
     fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
     position = frame.position(fragment, T.floordiv(frame.lane, integer(4)) + half * 8)
     image, y, x = divided(position, *spec.tile[1:])
-    row, column, number, target, total = var("row"), var("column"), var("image"), var("target"), var("total", kind)
-    padded = blocks * BLOCK
-    plane = number * blocks + T.floordiv(frame.out, integer(per_block))
+    row, column, number, target = var("row"), var("column"), var("image"), var("target")
+    images, blocks, height, columns = spec.result
+    plane = number * blocks + T.floordiv(frame.out, integer(BLOCK // spec.lanes))
+    where = [
+        T.Bind(number, frame.image0 + image),
+        T.Bind(row, (frame.row0 + y) * spec.step[0] + frame.phase_row),
+        T.Bind(column, (frame.column0 + x) * spec.step[1] + frame.phase_column),
+        T.Bind(target, ((plane * height + row) * columns + column) * BLOCK + channel),
+    ]
     inside = both(
         position < integer(spec.tile_pixels), number < integer(images), row < integer(height), column < integer(columns)
     )
+    return Part(where, inside, target)
+
+
+def _channel(frame: Frame) -> tuple[Expr, Expr]:
+    """The first of the lane's channels, in its output block and in the block of the map."""
+    quarter = T.floormod(frame.lane, integer(4)) * (2 * frame.count)
+    return quarter, T.floormod(frame.out, integer(BLOCK // frame.spec.lanes)) * frame.spec.lanes + quarter
+
+
+def _own(frame: Frame) -> Expr:
+    """Whether this warp stores sums: not where it is one of several that share an output block, or has none."""
+    return both(T.EQ(frame.split, integer(0)), frame.out >= integer(0))
+
+
+def ask(frame: Frame) -> list[Stmt]:
+    """Asks for the residual, which the end will add, while products are formed."""
+    if not frame.spec.residual:
+        return []
+    part, channel = var("part"), var("channel")
+    lines = _part(frame, part, channel)
+    asked = [*lines.where, when(lines.inside, [call("prefetch", address(frame.r, lines.target))])]
+    every = unrolled(part, frame.spec.pixels * 2, T.SeqStmt(asked))
+    return [when(_own(frame), [T.Bind(channel, _channel(frame)[1]), every])]
+
+
+def finish(frame: Frame) -> Stmt:
+    """A lane holds, of two pixels of a fragment, `width` neighbouring channels, which it loads and stores at once."""
+    spec, kind, width = frame.spec, frame.arithmetic.sum, 2 * frame.count
+    results, added, bias = local("results", width, kind), local("added", width, kind), local("bias_here", width, kind)
+    channel, part, c, total = var("channel"), var("part"), var("c"), var("total", kind)
+    quarter, in_block = _channel(frame)
+    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, bias, *([added] if spec.residual else []))]
+    code += [put(bias, get(frame.bias, frame.out * spec.lanes + quarter + c), integer(c)) for c in range(width)]
+    code.append(T.Bind(channel, in_block))
+    here = _part(frame, part, channel)
+    fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
     place = (fragment * frame.count + T.floordiv(c, integer(2))) * 4 + half * 2 + T.floormod(c, integer(2))
-    plus = get(added, c) if spec.residual else None
+    plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
     result = [
         T.Bind(total, get(frame.sums, place) + get(bias, c)),
         put(results, result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded), c),
     ]
     store = [
         unrolled(c, width, T.SeqStmt(result)),
-        call(f"store_channels<{width}>", address(frame.y, target), address(results)),
+        call(f"store_channels<{width}>", address(frame.y, here.target), address(results)),
     ]
     if spec.residual:
-        store.insert(0, call(f"load_channels<{width}>", address(added), address(frame.r, target)))
-    body = [
-        T.Bind(number, frame.image0 + image),
-        T.Bind(row, (frame.row0 + y) * spec.step[0] + frame.phase_row),
-        T.Bind(column, (frame.column0 + x) * spec.step[1] + frame.phase_column),
-        T.Bind(target, ((plane * height + row) * columns + column) * BLOCK + channel),
-        when(inside, store),
-    ]
-    code.append(unrolled(part, spec.pixels * 2, T.SeqStmt(body)))
-    return when(both(T.EQ(frame.split, integer(0)), frame.out >= integer(0)), code)
+        store.insert(0, call(f"load_channels<{width}>", address(added), address(frame.r, here.target)))
+    code.append(unrolled(part, spec.pixels * 2, T.SeqStmt([*here.where, when(here.inside, store)])))
+    return when(_own(frame), code)
 
 
 def result_of(

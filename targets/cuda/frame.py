@@ -6,12 +6,12 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import flat, get, integer, tensor, var
+from lhcc.ir.tir import flat, get, integer, loop, tensor, var
 from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, pixel_bytes
+from lhcc.targets.cuda.plan import OUTS, TILE_END, patch_bytes, pixel_bytes, record_of, weight_bytes
 from lhcc.targets.cuda.spec import ConvSpec
-from lhcc.targets.cuda.tir import Threads, divided, local, value
+from lhcc.targets.cuda.tir import Threads, call, divided, local, value, when
 
 Expr = Any
 Stmt = Any
@@ -22,15 +22,17 @@ class Frame:
         self.spec, self.arithmetic = spec, spec.arithmetic
         self.count = spec.lanes // 8  # matrix instructions per fragment of pixels
         self.words = tile_words(spec.lanes, self.arithmetic)
+        self.tile_bytes = 4 * (self.words + TILE_END)
+        self.record, self.patch = record_of(spec), patch_bytes(spec)
         self.pixel = pixel_bytes(self.arithmetic.size)
         self.chunks = BLOCK * self.arithmetic.size // 16  # 16-byte pieces of one pixel
-        self.copies = -(-spec.patch_pixels * self.chunks // spec.threads)  # of a thread per input block
+        self.copies = -(-spec.patch_pixels * self.chunks // spec.copying)  # of a thread per input block
         self.threads = Threads()
+        self.copier = self.threads.thread - spec.multipliers if spec.copiers else self.threads.thread
         self._operands()
         self._registers()
-        # positions in the tables, and of the thread
-        self.stage_count, self.stages_at, self.bounds_at = var("stage_count"), var("stages_at"), var("bounds_at")
-        self.first, self.entries, self.memory = var("first"), var("entries"), var("memory")
+        # shared memory: the record of the group, and the stages after it; how many there are, where the thread works
+        self.told, self.memory, self.stage_count = var("told"), var("memory"), var("stage_count")
         self.image0, self.row0, self.column0 = var("image0"), var("row0"), var("column0")
         self.phase_row, self.phase_column, self.out = var("phase_row"), var("phase_column"), var("out")
         self.lane, self.split = var("lane"), var("warp_k")
@@ -70,35 +72,47 @@ class Frame:
         self.registers += [self.ahead, self.offset] if arithmetic.preload else []
 
     def at(self, position: Expr | int) -> Expr:
-        """An entry of the tables."""
-        return get(self.plan, integer(position) if isinstance(position, int) else position)
+        """A number of the group's record."""
+        return value("int32", "get_shared<int>", self.told + position * 4)
+
+    def weights_of(self, stage: Expr) -> Expr:
+        """Where the weight tiles of a stage lie in shared memory."""
+        spec = self.spec
+        turn = T.floormod(stage, integer(spec.stages)) * weight_bytes(spec)
+        return self.memory + spec.places * self.patch + turn
+
+    def bound(self, stage: Expr, warp: Expr | int) -> Expr:
+        """The first weight tile of a warp in a stage."""
+        return self.at(stage * (self.record.warps + 1) + warp + self.record.bounds_at)
 
     def place(self) -> list[Stmt]:
         """Where this thread works."""
-        spec, row, warp = self.spec, var("group_row"), var("warp")
+        spec, warp, group, tile = self.spec, var("warp"), var("group"), var("tile")
         across, columns, splits = spec.warps
-        group = self.threads.y
-        image, tile_row, tile_column = divided(self.threads.x, *spec.tiles[1:])
-        column = group * columns + self.warp_column
+        tiles, block, size = spec.tiles[0] * spec.tiles[1] * spec.tiles[2], self.threads.x, self.record.size
+        order = divided(block, spec.groups) if spec.pixels_first else reversed(divided(block, tiles))
+        image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
+        part, number = var("part"), var("number")
+        tell = call("put_shared", self.told + number * 4, get(self.plan, group * size + number))
+        inside = when(number < integer(size), [tell]) if size % spec.threads else tell
         return [
+            *(T.Bind(name, index) for name, index in zip((tile, group), order, strict=True)),
+            T.Bind(self.told, value("int32", "shared_memory")),
+            T.Bind(self.memory, self.told + 4 * size),
+            loop(part, -(-size // spec.threads), [T.Bind(number, part * spec.threads + self.threads.thread), inside]),
+            call("__syncthreads"),
             T.Bind(self.image0, image * spec.tile[0]),
             T.Bind(self.row0, tile_row * spec.tile[1]),
             T.Bind(self.column0, tile_column * spec.tile[2]),
-            T.Bind(row, group * GROUP_FIELDS + HEADER),
-            T.Bind(self.phase_row, self.at(row)),
-            T.Bind(self.phase_column, self.at(row + 1)),
-            T.Bind(self.stage_count, self.at(row + 2)),
-            T.Bind(self.stages_at, self.at(row + 3)),
-            T.Bind(self.bounds_at, self.at(row + 4)),
+            T.Bind(self.phase_row, self.at(0)),
+            T.Bind(self.phase_column, self.at(1)),
+            T.Bind(self.stage_count, self.at(2)),
             T.Bind(self.lane, T.floormod(self.threads.thread, integer(32))),
             T.Bind(warp, T.floordiv(self.threads.thread, integer(32))),
             T.Bind(self.warp_pixel, T.floormod(warp, integer(across))),
             T.Bind(self.warp_column, T.floormod(T.floordiv(warp, integer(across)), integer(columns))),
             T.Bind(self.split, T.floordiv(warp, integer(across * columns))),
-            T.Bind(self.out, self.at(self.at(0) + column)),
-            T.Bind(self.first, self.at(self.at(1) + column * splits + self.split)),
-            T.Bind(self.entries, self.at(2)),
-            T.Bind(self.memory, value("int32", "shared_memory")),
+            T.Bind(self.out, self.at(self.warp_column + OUTS)),
         ]
 
     def position(self, fragment: Expr | int, row: Expr) -> Expr:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from lhcc.targets.choice import spent
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
-from lhcc.targets.cuda.plan import grouped, pixel_bytes, plan_conv, shared_bytes, works
+from lhcc.targets.cuda.plan import grouped, plan_conv, shared_bytes, works
 from lhcc.targets.cuda.space import LANES, Space
 from lhcc.targets.cuda.spec import Integers, WindowSpec
 
@@ -36,17 +35,6 @@ class Candidate:
 
     def __str__(self) -> str:
         return f"{self.choice}: {spent(self.cycles)}, bound by {self.bound}"
-
-
-@dataclass(frozen=True)
-class Load:
-    """The work of a group of output blocks, on average: weight tiles of all warps, of the busiest ones, and staging."""
-
-    groups: int
-    entries: float
-    steps: float
-    staged: float  # input blocks
-    stages: float
 
 
 def pack(
@@ -108,10 +96,6 @@ def _padded(bias: NDArray[Any], size: int, dtype: str) -> NDArray[Any]:
 class Problem(Space):
     """What each choice costs, and the layer packed as one of them says."""
 
-    @cached_property
-    def _loads(self) -> dict[tuple[int, bool, int, int, int], Load]:
-        return {}
-
     def declined(self) -> list[str]:
         """What the zeros of a layer would be worth, had this target the kernels for it."""
         if self.layer.density > SPARSE or min(self.encoded(lanes, False).density for lanes in LANES) < 1:
@@ -119,44 +103,15 @@ class Problem(Space):
         return ["its zeros leave no tile empty, and target 'cuda' has no kernels for patterns and elements: runs dense"]
 
     # ---- what it costs
-    def counts(self, lanes: int, dense: bool) -> NDArray[np.int64]:
-        """Kept tiles per output block of every phase, heaviest first, and input block."""
-        encoded = self.encoded(lanes, dense)
-        tables = []
-        for phase in self.phases:
-            table = np.zeros((self.out_blocks(lanes), self.image[1]), np.int64)
-            tap, block, out = encoded.index[np.isin(encoded.index[:, 0], [t for t, *_ in phase.taps])].T
-            np.add.at(table, (out, block), 1)
-            tables.append(table[np.argsort(-table.sum(axis=1), kind="stable")])
-        return np.stack(tables)
-
-    @cached_property
-    def _counts(self) -> dict[tuple[int, bool], NDArray[np.int64]]:
-        dense = self.options.encoding == "dense"
-        return {(lanes, dense): self.counts(lanes, dense) for lanes in LANES}
-
-    def _load(self, lanes: int, dense: bool, columns: int, splits: int, stage_blocks: int) -> Load:
-        """What an average group of output blocks has to do."""
-        key = (lanes, dense, columns, splits, stage_blocks)
-        if key not in self._loads:
-            counts = self._counts[lanes, dense]
-            found, outs, blocks = counts.shape
-            padded = np.pad(counts, ((0, 0), (0, -outs % columns), (0, -blocks % stage_blocks)))
-            split = padded.reshape(found, -1, columns, padded.shape[2] // stage_blocks, stage_blocks)
-            per_stage = (-(-split.sum(axis=4) // splits)).max(axis=2)  # phase, group, stage
-            groups = per_stage.shape[0] * per_stage.shape[1]
-            sums = counts.sum(), per_stage.sum(), split.any(axis=2).sum(), np.count_nonzero(per_stage)
-            self._loads[key] = Load(groups, *(float(total) / groups for total in sums))
-        return self._loads[key]
-
     def estimate(self, choice: Choice) -> tuple[float, str]:
-        load = self._load(choice.lanes, choice.dense, choice.columns, choice.splits, choice.stage_blocks)
-        spec = self.spec(choice, load.groups)
+        load, spec = self.load(choice), self.spec(choice)
+        size, maps = self.arithmetic.size, 2 if self.layer.residual else 1
+        patch, tile = spec.patch_pixels * BLOCK * size, spec.lanes * BLOCK * size
+        most = choice.depth * choice.columns * choice.splits  # tiles of a stage
         shape = cost.Shape(
-            choice.pixels, choice.lanes, spec.threads, math.prod(spec.tiles) * load.groups,
-            shared_bytes(spec, self.arithmetic.size),
-            load.staged * spec.patch_pixels * BLOCK * self.arithmetic.size, load.entries * choice.across, load.steps,
-            load.stages,
+            choice.pixels, choice.lanes, choice.across, spec.threads, spec.thread_blocks, shared_bytes(spec),
+            min(load.staged, spec.arrivals) * patch + min(load.entries, most) * tile,
+            load.staged * patch, load.entries, load.stages, float(math.prod(spec.result)) * BLOCK * size * maps,
         )  # fmt: skip
         return cost.cycles(shape, self.machine.arch, self.arithmetic, self.registers(choice))
 
@@ -172,24 +127,19 @@ class Problem(Space):
     # ---- packing
     def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
         layer, encoded = self.layer, self.encoded(choice.lanes, choice.dense)
-        columns = self.patch((choice.images, choice.height, choice.width))[1]
-        groups = grouped(works(encoded.index, self.out_blocks(choice.lanes), self.phases, columns), choice.columns)
-        spec = self.spec(choice, len(groups))
-        size = pixel_bytes(self.arithmetic.size)
-        plan = plan_conv(groups, choice.stage_blocks, choice.columns, choice.splits, size, spec.patch_pixels)
-        packed = fragments.pack(encoded.values[plan.order], self.arithmetic)
-        weights = np.concatenate(
-            [packed.reshape(-1), np.zeros(fragments.tile_words(choice.lanes, self.arithmetic), np.int32)]
-        )
+        spec = self.spec(choice)
+        found = works(encoded.index, self.out_blocks(choice.lanes), self.phases, spec.patch[1])
+        plan = plan_conv(grouped(found, choice.columns), spec)
+        weights = fragments.pack(encoded.values[plan.order], self.arithmetic)
         bias = _padded(self.bias, self.result[1] * BLOCK, self.arithmetic.sum)
         images, rows, columns_ = self.pixels
         return Packed(
-            spec.to_json(),
-            (weights, bias, plan.table),
+            plan.spec.to_json(),
+            (np.concatenate([weights, plan.ends], axis=1).reshape(-1), bias, plan.records.reshape(-1)),
             "dense" if encoded.density == 1 else "tiles",
             encoded.density,
             layer.macs,
-            plan.entries * BLOCK * choice.lanes * images * rows * columns_,
+            len(plan.order) * BLOCK * choice.lanes * images * rows * columns_,
             str(choice),
             tuple(why),
         )

@@ -15,7 +15,7 @@ from lhcc.ir.vector import const
 from lhcc.targets.cuda.arch import BLOCK, STEP
 from lhcc.targets.cuda.ending import result_of
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import GROUP_FIELDS, HEADER, pixel_bytes
+from lhcc.targets.cuda.plan import OUTS, TILE_END, patch_bytes, pixel_bytes, record_of
 from lhcc.targets.cuda.spec import ConvSpec, WindowSpec
 from lhcc.targets.cuda.tir import both, divided, when
 
@@ -46,19 +46,21 @@ def _conv(spec: ConvSpec) -> Any:
     group, tile, inner, column, split, stage = map(var, ("group", "tile", "inner", "column", "split", "stage"))
     entry, depth, lane = var("entry"), var("depth"), var("lane")
     (_, blocks, height, width), (images, out_blocks, rows, columns) = spec.image, spec.result
+
+    def told(number: Expr) -> Expr:
+        return get(plan, group * record.size + number)
+
     image, row, at_column = var("image"), var("row"), var("at_column")  # of the output, in a phase
-    fields = [get(plan, group * GROUP_FIELDS + HEADER + field) for field in range(GROUP_FIELDS)]
-    phase_row, phase_column, stage_count, stages_at, bounds_at = fields
+    record = record_of(spec)
+    phase_row, phase_column, stage_count = (told(integer(field)) for field in range(OUTS))
     tile_image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
     inner_image, inner_row, inner_column = divided(inner, *spec.tile[1:])
     out, end_row, end_column = var("out"), row * spec.step[0] + phase_row, at_column * spec.step[1] + phase_column
 
     # one weight tile times one pixel
-    warps = spec.warps[1] * spec.warps[2]
-    bound = bounds_at + stage * warps + column * spec.warps[2] + split
-    first = get(plan, get(plan, integer(1)) + (group * spec.warps[1] + column) * spec.warps[2] + split)
+    warp = column * spec.warps[2] + split
+    bound = stage * (record.warps + 1) + warp + record.bounds_at
     place, block, position = var("place"), var("block"), var("position")
-    slot = spec.patch_pixels * pixel
     in_row = row * spec.stride[0] + spec.origin[0] + T.floordiv(position, integer(spec.patch[1]))
     in_column = at_column * spec.stride[1] + spec.origin[1] + T.floormod(position, integer(spec.patch[1]))
     seen = both(in_row >= integer(0), in_row < integer(height), in_column >= integer(0), in_column < integer(width))
@@ -66,14 +68,16 @@ def _conv(spec: ConvSpec) -> Any:
     kept = get(w, _weight(spec, entry, depth, lane))
     product = T.Cast(arithmetic.sum, read) * T.Cast(arithmetic.sum, kept)
     multiply = loop(depth, BLOCK, [loop(lane, spec.lanes, [put(sums, get(sums, lane) + product, lane)])])
+    words = tile_words(spec.lanes, arithmetic)
+    end = entry * (words + TILE_END) + words
     body = [
-        T.Bind(place, get(plan, get(plan, integer(2)) + entry)),
-        T.Bind(block, get(plan, stages_at + stage * spec.stage_blocks + T.floordiv(place, integer(slot)))),
-        T.Bind(position, T.floordiv(T.floormod(place, integer(slot)), integer(pixel))),
+        T.Bind(place, T.floormod(get(weights, end), integer(patch_bytes(spec)))),
+        T.Bind(block, get(weights, end + 1)),
+        T.Bind(position, T.floordiv(place, integer(pixel))),
         when(seen, [multiply]),
     ]
-    begin, end = first + get(plan, bound), first + get(plan, bound + warps)
-    entries = T.For(entry, begin, end - begin, T.stmt.ForKind.SERIAL, T.SeqStmt(body))
+    begin, count = told(bound), told(bound + 1) - told(bound)
+    entries = T.For(entry, begin, count, T.stmt.ForKind.SERIAL, T.SeqStmt(body))
 
     channel = out * spec.lanes + lane
     plane = image * out_blocks + T.floordiv(channel, integer(BLOCK))
@@ -88,7 +92,7 @@ def _conv(spec: ConvSpec) -> Any:
         T.Bind(image, tile_image * spec.tile[0] + inner_image),
         T.Bind(row, tile_row * spec.tile[1] + inner_row),
         T.Bind(at_column, tile_column * spec.tile[2] + inner_column),
-        T.Bind(out, get(plan, get(plan, integer(0)) + group * spec.warps[1] + column)),
+        T.Bind(out, told(column + OUTS)),
         when(
             inside,
             [
@@ -118,14 +122,15 @@ def _weight(spec: ConvSpec, entry: Expr, depth: Expr, channel: Expr) -> Expr:
     quarter, two = divided(channel, 2 * count)
     j, i = divided(two, 2)  # the instruction, and which of its two outputs of this lane
     step, k = divided(depth, STEP // arithmetic.size)
-    if not arithmetic.preload:
-        return ((((entry * arithmetic.steps + step) * 4 + quarter) * count + j) * 8 + k) * 2 + i
     each = 4 // arithmetic.size
+    first = entry * (tile_words(spec.lanes, arithmetic) + TILE_END)
+    if not arithmetic.preload:
+        return first + (((step * 4 + quarter) * count + j) * 8 + k) * 2 + i
     word, part = divided(k, each)
     half, q = divided(word, 4)
     lane = (2 * quarter + i) * 4 + q
     vector, place = divided((step * count + j) * 2 + half, 4)
-    return (entry * tile_words(spec.lanes, arithmetic) + vector * 128 + lane * 4 + place) * each + part
+    return (first + vector * 128 + lane * 4 + place) * each + part
 
 
 def _window(spec: WindowSpec) -> Any:

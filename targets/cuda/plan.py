@@ -1,26 +1,29 @@
 """A convolution as tables: which input blocks a thread block stages, which weight tiles each warp multiplies.
 
 A thread block computes a tile of output pixels for a *group* of output blocks, one per column of warps.  It stages the
-patch of input pixels under its tile, a few input blocks at a time, in shared memory; every warp then runs through the
-kept weight tiles of its output block that read these input blocks, whatever their taps: a tap is a constant distance in
-the patch.  Zero tiles cost nothing, not even the staging where no warp of the group needs an input block.  Groups are
-made of output blocks with similar work, and the ones with most work start first.  Plain numpy: no TVM.
+patch of input pixels under its tile, input block after input block, in shared memory, with the weight tiles that read
+them; every warp runs through the kept weight tiles of its output block, whatever their taps: a tap is a constant
+distance in the patch.  Zero tiles cost nothing, not even the staging where no warp of the group needs an input block.
+Groups are made of output blocks with similar work, and the ones with most work start first.  All that a thread block
+has to know of its group is one record of numbers, which it copies to shared memory first.  Plain numpy: no TVM.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.schedule import Tile, schedule
 from lhcc.targets.cuda.spec import ConvSpec
 
 PAD = 16  # bytes after each pixel of the patch: matrices are then read from shared memory without bank conflicts
-HEADER = 3  # positions of: output blocks by group and warp, first entries, entries
-GROUP_FIELDS = 5  # first output row and column, number of stages, positions of its stages and of its bounds
+OUTS = 3  # where a record's output blocks begin, after the first output row and column and the number of stages
+TILE_END = 4  # words after the weights of a tile: where it reads, in bytes from the first patch, and its input block
+STAGES_STEP = 8  # records have room for a multiple of so many stages, so that layers share kernels
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,41 @@ def _axis_reads(kernel: int, dilation: int, stride: int, pad: int, transposed: b
 
 
 @dataclass(frozen=True)
+class Record:
+    """Where the numbers of a group lie in its record."""
+
+    columns: int
+    warps: int  # over output blocks and weight tiles
+    arrivals: int
+    most_stages: int
+
+    @property
+    def arrivals_at(self) -> int:
+        """For every stage the input blocks that are copied, -1 where there are fewer, and where to."""
+        return OUTS + self.columns
+
+    @property
+    def bounds_at(self) -> int:
+        """The first weight tile of every warp in every stage, and the one after the stage's last."""
+        return self.arrivals_at + 2 * self.most_stages * self.arrivals
+
+    @property
+    def size(self) -> int:
+        """Whole 16 bytes."""
+        return -(-(self.bounds_at + self.most_stages * (self.warps + 1)) // 4) * 4
+
+
+def record_of(spec: ConvSpec) -> Record:
+    _, columns, splits = spec.warps
+    return Record(columns, columns * splits, spec.arrivals, spec.most_stages)
+
+
+@dataclass(frozen=True)
 class Plan:
-    table: NDArray[np.int32]
-    order: NDArray[np.int64]  # tiles of the encoding in the order in which warps consume them
-    entries: int  # per pixel tile, over all warps
-    steps: int  # weight tiles of the busiest warps, summed over groups: what the time is made of
+    spec: ConvSpec  # with as many stages as there are
+    records: NDArray[np.int32]  # by group
+    order: NDArray[np.int64]  # tiles of the encoding in the order in which they are staged
+    ends: NDArray[np.int32]  # what follows the weights of each: see TILE_END
 
 
 def works(index: NDArray[np.int32], out_blocks: int, found: Sequence[Phase], patch_columns: int) -> list[Work]:
@@ -117,52 +150,39 @@ def grouped(work: Sequence[Work], columns: int) -> list[list[Work]]:
     return sorted(groups, key=lambda group: -max(len(item.tiles) for item in group))
 
 
-def plan_conv(groups: Sequence[Sequence[Work]], stage_blocks: int, columns: int, splits: int, pixel_bytes: int,
-              patch_pixels: int) -> Plan:  # fmt: skip
-    """The tables for `groups`; each output block's tiles of a stage are dealt to `splits` warps in turn."""
-    stages: list[int] = []
-    bounds: list[int] = []
-    group_rows: list[list[int]] = []
-    outs: list[int] = []
-    firsts: list[int] = []
-    entries: list[int] = []
+def dealt(group: Sequence[Work], columns: int, splits: int) -> list[list[Tile]]:
+    """The tiles of every warp: those of an output block are dealt to the warps that share it in turn."""
+    warps: list[list[Tile]] = []
+    for column in range(columns):
+        tiles = group[column].tiles.tolist() if column < len(group) else []
+        warps += [[(b, p, t) for b, p, t in tiles[split::splits]] for split in range(splits)]
+    return warps
+
+
+def plan_conv(groups: Sequence[Sequence[Work]], spec: ConvSpec) -> Plan:
+    """The records of `groups`, and the order of the weight tiles."""
+    _, columns, splits = spec.warps
+    found = [
+        schedule(dealt(group, columns, splits), spec.places, spec.arrivals, spec.depth, spec.stages) for group in groups
+    ]
+    spec = replace(spec, most_stages=-(-max(map(len, found)) // STAGES_STEP) * STAGES_STEP)
+    record, pixel = record_of(spec), pixel_bytes(spec.arithmetic.size)
+    records = np.full((len(groups), record.size), -1, np.int32)
     order: list[int] = []
-    steps = 0
-    for group in groups:
-        needed = sorted({int(block) for item in group for block in item.blocks})
-        chunks = [needed[start : start + stage_blocks] for start in range(0, len(needed), stage_blocks)]
-        counts = np.zeros((len(chunks) + 1, columns * splits), np.int64)
-        stages_at, bounds_at = len(stages), len(bounds)
-        for chunk in chunks:
-            stages += chunk + [-1] * (stage_blocks - len(chunk))
-        slot = {block: (number // stage_blocks, number % stage_blocks) for number, block in enumerate(needed)}
-        for column in range(columns):
-            item = group[column] if column < len(group) else None
-            outs.append(item.out if item else -1)
-            dealt: list[list[tuple[int, int]]] = [[] for _ in range(splits)]
-            for turn, (block, position, tile) in enumerate(item.tiles.tolist() if item else []):
-                stage, place = slot[block]
-                dealt[turn % splits].append(((place * patch_pixels + position) * pixel_bytes, tile))
-                counts[stage + 1, column * splits + turn % splits] += 1
-            for part in dealt:
-                firsts.append(len(entries))
-                entries += [offset for offset, _ in part]
-                order += [tile for _, tile in part]
-        bounds += counts.cumsum(axis=0).reshape(-1).tolist()
-        steps += int(counts.max(axis=1).sum())
-        phase = group[0].phase
-        group_rows.append([phase.row, phase.column, len(chunks), stages_at, bounds_at])
-    outs_at = HEADER + GROUP_FIELDS * len(groups)
-    firsts_at = outs_at + len(outs)
-    stages_at = firsts_at + len(firsts)
-    bounds_at = stages_at + len(stages)
-    entries_at = bounds_at + len(bounds)
-    for row in group_rows:
-        row[3] += stages_at
-        row[4] += bounds_at
-    table = [outs_at, firsts_at, entries_at, *(field for row in group_rows for field in row), *outs, *firsts, *stages,
-             *bounds, *entries, 0]  # fmt: skip
-    return Plan(np.array(table, np.int32), np.array(order, np.int64), len(entries), steps)
+    ends: list[tuple[int, int]] = []
+    for row, group, stages in zip(records, groups, found, strict=True):
+        row[:OUTS] = group[0].phase.row, group[0].phase.column, len(stages)
+        row[OUTS : OUTS + len(group)] = [item.out for item in group]
+        for number, stage in enumerate(stages):
+            at = record.arrivals_at + 2 * number * record.arrivals
+            row[at : at + 2 * len(stage.arrivals)] = np.array(stage.arrivals, np.int32).reshape(-1)
+            at = record.bounds_at + number * (record.warps + 1)
+            row[at : at + record.warps + 1] = np.cumsum([len(order), *map(len, stage.tiles)])
+            for place, (block, position, tile) in (item for tiles in stage.tiles for item in tiles):
+                order.append(tile)
+                ends.append(((place * spec.patch_pixels + position) * pixel, block))
+    numbers = np.array(ends, np.int32).reshape(-1, 2)
+    return Plan(spec, records, np.array(order, np.int64), np.pad(numbers, ((0, 0), (0, TILE_END - 2))))
 
 
 def pixel_bytes(element_size: int) -> int:
@@ -170,8 +190,19 @@ def pixel_bytes(element_size: int) -> int:
     return BLOCK * element_size + PAD
 
 
-def shared_bytes(spec: ConvSpec, element_size: int) -> int:
-    """Shared memory of a thread block: its stages, or, after them, the sums that warps add up."""
-    staged = spec.stages * spec.stage_blocks * spec.patch_pixels * pixel_bytes(element_size)
+def patch_bytes(spec: ConvSpec) -> int:
+    """Of one input block in shared memory."""
+    return spec.patch_pixels * pixel_bytes(spec.arithmetic.size)
+
+
+def weight_bytes(spec: ConvSpec) -> int:
+    """Room for the weight tiles of a stage."""
+    _, columns, splits = spec.warps
+    return spec.depth * columns * splits * (BLOCK * spec.lanes * spec.arithmetic.size + 4 * TILE_END)
+
+
+def shared_bytes(spec: ConvSpec) -> int:
+    """Shared memory of a thread block: its record, then patches and weights or, after them, the sums that warps add."""
     across, columns, splits = spec.warps
-    return max(staged, (splits - 1) * across * columns * 64 * spec.pixels * spec.lanes)
+    sums = (splits - 1) * across * columns * 64 * spec.pixels * spec.lanes
+    return 4 * record_of(spec).size + max(spec.places * patch_bytes(spec) + spec.stages * weight_bytes(spec), sums)

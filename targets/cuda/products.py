@@ -1,4 +1,4 @@
-"""The sums of a warp: 16-pixel fragments from shared memory times weight tiles, which are fetched one tile ahead."""
+"""The sums of a warp: 16-pixel fragments from shared memory times weight tiles, fetched from there one tile ahead."""
 
 from __future__ import annotations
 
@@ -41,18 +41,38 @@ class Products:
                 code.append(put(frame.rows, inside * frame.pixel + chunk, integer(half * spec.pixels + fragment)))
         return code
 
-    def prepare(self) -> list[Stmt]:
-        """Before the first tile."""
-        return self._fetch(self.frame.first) if self.arithmetic.preload else []
+    @property
+    def meetings(self) -> int:
+        """How often the warps of a thread block meet to add up sums."""
+        return 2 if self.spec.warps[2] > 1 else 0
 
-    def tile(self, entry: Expr, slot: Expr) -> list[Stmt]:
-        """One weight tile times all fragments of pixels, which `slot` of the shared memory holds."""
-        frame, base = self.frame, var("base")
+    def stage(self, stage: Expr) -> list[Stmt]:
+        """The tiles of this warp among those of a stage, which have arrived in shared memory, times its pixels."""
+        frame, weights = self.frame, var("weights")
+        warp = frame.warp_column * self.spec.warps[2] + frame.split
+        first, begin, end, last, entry = var("first"), var("begin"), var("end"), var("last"), var("entry")
+        code = [
+            T.Bind(weights, frame.weights_of(stage)),
+            T.Bind(first, frame.bound(stage, 0)),
+            T.Bind(begin, frame.bound(stage, warp) - first),
+            T.Bind(end, frame.bound(stage, warp + 1) - first),
+        ]
         if not self.arithmetic.preload:
-            return [T.Bind(base, slot + frame.at(frame.entries + entry)), *self._without_matrices(entry, base)]
-        code: list[Stmt] = [T.Bind(base, slot + get(frame.offset))]
+            return [*code, self._tiles(entry, begin, end, self._without_matrices(entry, weights))]
+        # what is fetched after the last tile of a stage, or where it has none, is no one's
+        code += [T.Bind(last, T.Max(frame.bound(stage, frame.record.warps) - first - 1, integer(0)))]
+        code += self._fetch(T.Min(begin, last), weights)
+        return [*code, self._tiles(entry, begin, end, self._tile(T.Min(entry + 1, last), weights))]
+
+    def _tiles(self, entry: Expr, begin: Expr, end: Expr, body: list[Stmt]) -> Stmt:
+        return T.For(entry, begin, end - begin, T.stmt.ForKind.SERIAL, T.SeqStmt(body))
+
+    def _tile(self, following: Expr, weights: Expr) -> list[Stmt]:
+        """The weight tile that was fetched times all fragments of pixels."""
+        frame, base = self.frame, var("base")
+        code: list[Stmt] = [T.Bind(base, frame.memory + get(frame.offset))]
         code += [put(frame.b, get(frame.ahead, integer(i)), integer(i)) for i in range(frame.words // 32)]
-        code += self._fetch(entry + 1)
+        code += self._fetch(following, weights)
         for step in range(self.arithmetic.steps):
             for fragment in range(self.spec.pixels):
                 row = get(frame.rows, integer(fragment))
@@ -60,22 +80,28 @@ class Products:
                 code += self._multiply(fragment, step * frame.count)
         return code
 
-    def _fetch(self, entry: Expr) -> list[Stmt]:
-        """Begins to load the weight tile `entry`; the list ends with a tile that nobody uses."""
-        frame = self.frame
-        code = [put(frame.offset, frame.at(frame.entries + entry))]
+    def _fetch(self, entry: Expr, weights: Expr) -> list[Stmt]:
+        frame, tile = self.frame, var("tile")
+        code = [T.Bind(tile, weights + entry * frame.tile_bytes), put(frame.offset, self._read(tile))]
         for vector in range(frame.words // 128):
-            position = entry * frame.words + frame.lane * 4 + vector * 128
-            code.append(call("load16", address(frame.ahead, vector * 4), address(frame.weights, position)))
+            code.append(call("get_shared16", address(frame.ahead, vector * 4), tile + frame.lane * 16 + vector * 512))
         return code
 
-    def _without_matrices(self, entry: Expr, base: Expr) -> list[Stmt]:
-        frame, code = self.frame, []
+    def _read(self, tile: Expr) -> Expr:
+        """Where a tile reads, from the first patch."""
+        return value("int32", "get_shared<int>", tile + 4 * self.frame.words)
+
+    def _without_matrices(self, entry: Expr, weights: Expr) -> list[Stmt]:
+        frame, base, tile = self.frame, var("base"), var("tile")
+        code: list[Stmt] = [
+            T.Bind(tile, weights + entry * frame.tile_bytes),
+            T.Bind(base, frame.memory + self._read(tile)),
+        ]
         per_lane = frame.count * 16
         for step in range(self.arithmetic.steps):
-            start = entry * frame.words + T.floormod(frame.lane, integer(4)) * per_lane + step * 4 * per_lane
+            start = tile + (T.floormod(frame.lane, integer(4)) * per_lane + step * 4 * per_lane) * 4
             for vector in range(per_lane // 4):
-                code.append(call("load16", address(frame.b, vector * 4), address(frame.weights, start + vector * 4)))
+                code.append(call("get_shared16", address(frame.b, vector * 4), start + vector * 16))
             for fragment in range(self.spec.pixels):
                 halves = [get(frame.rows, integer(half * self.spec.pixels + fragment)) for half in range(2)]
                 code.append(call("load_words", address(frame.a), *(base + row + step * STEP for row in halves)))

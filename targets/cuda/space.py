@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lhcc.encodings import tiles
 from lhcc.encodings.tiles import Tiles
@@ -14,14 +15,19 @@ from lhcc.targets.base import Options
 from lhcc.targets.cuda import cost
 from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Machine
 from lhcc.targets.cuda.choice import Choice
+from lhcc.targets.cuda.load import Load, count
 from lhcc.targets.cuda.plan import phases, shared_bytes
 from lhcc.targets.cuda.spec import ConvSpec, Integers
 
 LANES = (16, 32)
-WARPS = ((8, 1), (4, 2), (2, 4), (1, 8), (4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1))  # over pixels, output blocks
+# over pixels, output blocks
+WARPS = ((8, 2), (4, 4), (2, 8), (8, 1), (4, 2), (2, 4), (1, 8), (4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1))
 SPLITS = (1, 2, 4, 8)
-STAGES = ((4, 1), (3, 2), (2, 4), (3, 1), (2, 2), (2, 1))  # in flight, input blocks of each
-MOST_COPIES = 12  # of a thread per input block: each of them is a register
+# stages in flight, weight tiles of a warp in each, places for input blocks
+STAGES = ((2, 4, 2), (2, 4, 4), (3, 4, 4), (3, 4, 8), (2, 8, 8), (3, 8, 16), (3, 2, 4), (4, 2, 8), (2, 2, 2))
+MORE_STAGES = 8  # that a schedule may need beyond those that the estimate counts
+COPIERS = (0, 4)
+MOST_COPIES, MOST_OF_COPIERS = 12, 32  # of a thread per input block: each of them is a register
 MOST_REGISTERS = 215
 
 
@@ -44,6 +50,8 @@ class Space:
         self.stride = (1, 1) if layer.transposed else layer.strides
         self.step = layer.strides if layer.transposed else (1, 1)
         self._encoded: dict[tuple[int, bool], Tiles] = {}
+        self._counts: dict[tuple[int, bool], NDArray[np.int64]] = {}
+        self._loads: dict[tuple[int, bool, int, int, int, int], Load] = {}
 
     def encoded(self, lanes: int, dense: bool) -> Tiles:
         key = (lanes, dense)
@@ -54,6 +62,27 @@ class Space:
     def out_blocks(self, lanes: int) -> int:
         """Blocks of `lanes` outputs, those included that only complete the last block of the map."""
         return self.result[1] * BLOCK // lanes
+
+    def counts(self, lanes: int, dense: bool) -> NDArray[np.int64]:
+        """Kept tiles per output block of every phase, heaviest first, and input block."""
+        key = (lanes, dense)
+        if key not in self._counts:
+            encoded = self.encoded(lanes, dense)
+            tables = []
+            for phase in self.phases:
+                table = np.zeros((self.out_blocks(lanes), self.image[1]), np.int64)
+                tap, block, out = encoded.index[np.isin(encoded.index[:, 0], [t for t, *_ in phase.taps])].T
+                np.add.at(table, (out, block), 1)
+                tables.append(table[np.argsort(-table.sum(axis=1), kind="stable")])
+            self._counts[key] = np.stack(tables)
+        return self._counts[key]
+
+    def load(self, choice: Choice) -> Load:
+        """What the groups of a choice have to do."""
+        key = (choice.lanes, choice.dense, choice.columns, choice.splits, choice.places, choice.depth)
+        if key not in self._loads:
+            self._loads[key] = count(self.counts(*key[:2]), *key[2:])
+        return self._loads[key]
 
     # ---- what may be chosen
     @cached_property
@@ -88,41 +117,46 @@ class Space:
             for across, columns in WARPS:
                 if columns > -(-outputs // lanes):
                     continue
-                for pixels in (1, 2, 4) if lanes == 32 else (1, 2, 4, 8):
+                for pixels in (1, 2, 4, 7) if lanes == 32 else (1, 2, 4, 7, 8):  # 7: rows of 14, 28 and 56
                     if 16 * pixels * across > 4 * int(np.prod(self.pixels)) and pixels * across > 1:
                         continue
                     for splits in SPLITS:
-                        if across * columns * splits > 8:
+                        if across * columns * splits > 16:
                             continue
                         for tile in self.tiles(16 * pixels * across):
-                            for stages, stage_blocks in STAGES:
-                                if stage_blocks > blocks:
-                                    continue
-                                yield Choice(dense, lanes, pixels, across, columns, splits, *tile, stage_blocks, stages)
+                            for stages, depth, places in sorted({(s, d, min(p, blocks)) for s, d, p in STAGES}):
+                                for copiers in COPIERS:
+                                    if not copiers or (stages > 2 and across * columns * splits >= 4):
+                                        warps = across, columns, splits
+                                        staged = places, stages, depth
+                                        yield Choice(dense, lanes, pixels, *warps, *tile, *staged, copiers)
 
-    def spec(self, choice: Choice, groups: int) -> ConvSpec:
+    def spec(self, choice: Choice) -> ConvSpec:
+        load = self.load(choice)
+        stages = load.most_stages + MORE_STAGES
         tile = (choice.images, choice.height, choice.width)
         return ConvSpec(
             self.machine.arch.number, self.machine.precision, choice.lanes, choice.pixels,
-            (choice.across, choice.columns, choice.splits), tile, self.patch(tile), self.image, self.result,
-            self.stride, self.step, self.origin, groups, choice.stage_blocks, choice.stages,
+            (choice.across, choice.columns, choice.splits), choice.copiers, tile, self.patch(tile),
+            self.image, self.result,
+            self.stride, self.step, self.origin, load.groups, choice.places, choice.stages, choice.depth, stages,
             self.layer.activation, self.layer.residual, self.integers,
         )  # fmt: skip
 
     def fits(self, choice: Choice) -> bool:
         """Whether the hardware can hold it."""
-        spec = self.spec(choice, 1)
+        spec = self.spec(choice)
         chunks = BLOCK * self.arithmetic.size // 16
-        copies = -(-spec.patch_pixels * chunks // spec.threads)
+        copies = -(-spec.patch_pixels * chunks // spec.copying)
         return (
-            copies <= MOST_COPIES
-            and self.registers(choice) <= MOST_REGISTERS
-            and shared_bytes(spec, self.arithmetic.size) <= self.machine.arch.shared
+            copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
+            and self.registers(choice) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
+            and shared_bytes(spec) <= self.machine.arch.shared
         )
 
     def registers(self, choice: Choice) -> int:
-        spec = self.spec(choice, 1)
-        copies = -(-spec.patch_pixels * BLOCK * self.arithmetic.size // 16 // spec.threads)
+        spec = self.spec(choice)
+        copies = 0 if choice.copiers else -(-spec.patch_pixels * BLOCK * self.arithmetic.size // 16 // spec.threads)
         return cost.registers(choice.pixels, choice.lanes, copies, self.arithmetic)
 
 

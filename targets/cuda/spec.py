@@ -8,6 +8,8 @@ from typing import Any
 
 from lhcc.targets.cuda.arch import INTEGERS, Arch, Arithmetic
 
+MANY_BLOCKS = 1000  # thread blocks: several rounds of them on every card
+
 
 @dataclass(frozen=True)
 class Integers:
@@ -29,6 +31,7 @@ class ConvSpec:
     lanes: int  # output channels per warp
     pixels: int  # per warp, in 16s
     warps: tuple[int, int, int]  # over pixels, output blocks and weight tiles
+    copiers: int  # warps that only copy; 0: all warps do both
     tile: tuple[int, int, int]  # images, rows, columns of output pixels per thread block
     patch: tuple[int, int]  # rows and columns of input under them
     image: tuple[int, int, int, int]  # input: images, blocks of channels, rows, columns
@@ -37,8 +40,10 @@ class ConvSpec:
     step: tuple[int, int]  # output pixels between them: more than 1 for transposed convolutions
     origin: tuple[int, int]  # input position under output position 0 of the tile at 0
     groups: int
-    stage_blocks: int
-    stages: int
+    places: int  # for input blocks in shared memory
+    stages: int  # whose copies are under way, the one in work included
+    depth: int  # weight tiles of a warp in a stage, at most
+    most_stages: int
     activation: str
     residual: str
     integers: Integers | None = None
@@ -56,8 +61,23 @@ class ConvSpec:
         return (self.integers.added if self.integers else "") or self.arithmetic.element
 
     @property
-    def threads(self) -> int:
+    def multipliers(self) -> int:
+        """Threads that multiply."""
         return 32 * self.warps[0] * self.warps[1] * self.warps[2]
+
+    @property
+    def threads(self) -> int:
+        return self.multipliers + 32 * self.copiers
+
+    @property
+    def copying(self) -> int:
+        """Threads that copy."""
+        return 32 * self.copiers or self.threads
+
+    @property
+    def arrivals(self) -> int:
+        """Input blocks that are copied for a stage, at most."""
+        return -(-self.places // 2)
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -68,6 +88,19 @@ class ConvSpec:
     @property
     def tile_pixels(self) -> int:
         return self.tile[0] * self.tile[1] * self.tile[2]
+
+    @property
+    def thread_blocks(self) -> int:
+        images, rows, columns = self.tiles
+        return images * rows * columns * self.groups
+
+    @property
+    def pixels_first(self) -> bool:
+        """Whether thread blocks run through all groups at a tile of pixels, which they then read from the L2 cache.
+
+        Where few rounds of thread blocks do the whole layer, groups come first, those with most work before others.
+        """
+        return self.thread_blocks > MANY_BLOCKS
 
     @property
     def patch_pixels(self) -> int:

@@ -12,12 +12,14 @@ import argparse
 import functools
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from lhcc.targets.cuda.pack import Candidate, Problem  # noqa: E402
 from tests.targets_cpu.test_cpu_ends import scattered  # noqa: E402
 from tests.targets_cpu.test_cpu_layers import make_case  # noqa: E402
 from tests.targets_cuda.carried import TOLERANCE, relative_error  # noqa: E402
@@ -39,7 +41,9 @@ NETWORKS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "lenet5": lambda: (ZOO["lenet5"].model(), torch.randn(2, *ZOO["lenet5"].shape)),
     "inception": lambda: (ZOO["inception"].model(), torch.randn(2, *ZOO["inception"].shape)),
     "scattered": lambda: (scattered(72, 100, 3, 4).eval(), torch.randn(2, 72, 5, 4)),
+    "stem": lambda: (torch.nn.Conv2d(3, 40, 7, 2, 3).eval(), torch.randn(1, 3, 21, 18)),
 }
+DRAWN = range(300, 310)  # seeds of layers whose choices are drawn, half of them with warps that only copy
 
 
 @functools.cache
@@ -63,6 +67,42 @@ def _compiled() -> list[tuple[Any, np.ndarray, Any, str]]:
     for (_, inputs, words), right, executable in zip(about, expected, executables, strict=True):
         found.append((inputs[0].numpy(), right, executable, words))
     return found
+
+
+@functools.cache
+def _drawn() -> list[tuple[np.ndarray, np.ndarray, Any, str]]:
+    """The same of choices that the estimate would not make."""
+    usual, rng = Problem.ranked, np.random.default_rng(0)
+
+    def ranked(problem: Problem) -> list[Candidate]:
+        found = usual(problem)
+        copied = [candidate for candidate in found if candidate.choice.copiers]
+        pool = copied if copied and rng.random() < 0.5 else found
+        return [pool[int(rng.integers(len(pool)))]]
+
+    cases = [make_case(seed) for seed in DRAWN]
+    with torch.no_grad():
+        expected = [case.module.double()(case.inputs[0].double()).numpy() for case in cases]
+    with patch.object(Problem, "ranked", ranked):
+        executables = compile_without_gpu(
+            *((case.module.float(), "cuda:arch=sm_90,precision=fp16", {"inputs": case.inputs}) for case in cases)
+        )
+    every = zip(cases, expected, executables, strict=True)
+    return [(case.inputs[0].numpy(), right, executable, case.words) for case, right, executable in every]
+
+
+@pytest.mark.parametrize("number", range(len(DRAWN)))
+def test_layers_agree_with_float64_whatever_is_chosen(number: int) -> None:
+    x, expected, executable, words = _drawn()[number]
+    with emulated_gpu():
+        got = executable(x)
+    schedules = [layer.schedule for layer in executable.program.layers]
+    assert relative_error(got, expected) <= TOLERANCE["fp16"], f"{words}: {schedules}"
+
+
+def test_some_drawn_choices_have_warps_that_only_copy() -> None:
+    schedules = [layer.schedule for _, _, executable, _ in _drawn() for layer in executable.program.layers]
+    assert any("copied by" in text for text in schedules) and any("copied by" not in text for text in schedules)
 
 
 @pytest.mark.parametrize("number", range(len(LAYERS)))

@@ -34,6 +34,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Any:
         return Source(source.text, launches)
 
     monkeypatch.setattr(tuning, "generate", emulated_source)
+
     def compiled(source: Source, arch: str) -> tuple[bytes, list[Any]]:
         return f"emulated:{compile_emulated(source)}\0".encode(), []
 
