@@ -183,10 +183,10 @@ def _append(path: Path, lines: Sequence[str]) -> None:
 @lru_cache(maxsize=4)
 def _read(path: str, _changed: int, _size: int) -> tuple[Record, ...]:
     found = []
-    content = Path(path).read_bytes()
-    if content.strip() and not content.lstrip().startswith(b"{"):
+    lines = Path(path).read_bytes().split(b"\n")
+    if any(line.strip() for line in lines) and not any(line.lstrip().startswith(b"{") for line in lines):
         raise DatabaseError(f"{path} is not a tuning database", "lhcc tune MODEL --database FILE makes one")
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 found.append(Record.from_json(line.decode()))
