@@ -1,10 +1,10 @@
 """The convolution kernel for GPUs: one generator of TIR for every convolution and matrix product, dense ones included.
 
-A thread block stages the input pixels under its tile of outputs in shared memory, several input blocks ahead of
-their use, by asynchronous copies, which all warps begin or some that do nothing else: beginning a copy takes long when
-many are under way.  Every warp multiplies a few 16-pixel fragments by the kept weight tiles of one
-output block: matrices of pixels come from shared memory, shifted by the tap; weights lie beside them in fragment
-order, for all warps that want them.  Bias, residual and activation are applied to the sums in registers.
+A thread block stages the input pixels under its tile of outputs in shared memory, several input blocks ahead of their
+use, by asynchronous copies, which all warps begin or some that do nothing else: beginning a copy takes long when many
+are under way.  Every warp multiplies a few 16-pixel fragments by the kept weight tiles of one output block: matrices of
+pixels come from shared memory, shifted by the tap; weights lie beside them in fragment order, for all warps that want
+them.  Bias, residual and activation are applied to the sums in registers.
 """
 
 from __future__ import annotations

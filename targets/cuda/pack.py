@@ -17,7 +17,7 @@ from lhcc.targets.choice import spent
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
-from lhcc.targets.cuda.plan import grouped, plan_conv, shared_bytes, works
+from lhcc.targets.cuda.plan import Plan, grouped, plan_conv, shared_bytes, works
 from lhcc.targets.cuda.space import LANES, Space
 from lhcc.targets.cuda.spec import Integers, WindowSpec
 
@@ -56,8 +56,10 @@ def pack(
         why.append(reason)
     if choice is not None:
         return problem.pack(choice, why or [f"asked for {choice}"])
-    best, *others = problem.ranked()
-    return problem.pack(best.choice, [*why, f"chosen {best}", *(f"instead of {other}" for other in others[:2])])
+    ranked = problem.ranked()
+    best = next((number for number, each in enumerate(ranked) if problem.has_room(each.choice)), 0)
+    others = (f"instead of {other}" for other in ranked[best + 1 : best + 3])
+    return problem.pack(ranked[best].choice, [*why, f"chosen {ranked[best]}", *others])
 
 
 def _pack_window(layer: ConvLayer, machine: Machine, integers: Integers | None) -> Packed:
@@ -125,11 +127,17 @@ class Problem(Space):
         return sorted(candidates, key=lambda candidate: candidate.cycles)
 
     # ---- packing
-    def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
-        layer, encoded = self.layer, self.encoded(choice.lanes, choice.dense)
-        spec = self.spec(choice)
+    def plan(self, choice: Choice) -> Plan:
+        spec, encoded = self.spec(choice), self.encoded(choice.lanes, choice.dense)
         found = works(encoded.index, self.out_blocks(choice.lanes), self.phases, spec.patch[1])
-        plan = plan_conv(grouped(found, choice.columns), spec)
+        return plan_conv(grouped(found, choice.columns), spec)
+
+    def has_room(self, choice: Choice) -> bool:
+        """Whether shared memory has room for the stages that there are: `fits` only knew about how many."""
+        return shared_bytes(self.plan(choice).spec) <= self.machine.arch.shared
+
+    def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
+        layer, encoded, plan = self.layer, self.encoded(choice.lanes, choice.dense), self.plan(choice)
         weights = fragments.pack(encoded.values[plan.order], self.arithmetic)
         bias = _padded(self.bias, self.result[1] * BLOCK, self.arithmetic.sum)
         images, rows, columns_ = self.pixels
