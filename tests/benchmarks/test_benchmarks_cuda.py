@@ -74,7 +74,7 @@ def test_a_whole_run_on_the_emulated_gpu(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     by_precision = dict(zip(("fp32", "fp16"), compile_without_gpu(*calls), strict=True))
 
-    def executable(row: cuda.Row, precision: str, arch: str, artifacts: Path | None) -> Any:
+    def executable(row: cuda.Row, precision: str, *given: Any) -> Any:
         return by_precision[precision]
 
     monkeypatch.setattr(cuda, "executable", executable)

@@ -50,7 +50,7 @@ def test_the_array_is_chosen_when_unrolling_does_not_fit() -> None:
 
 def test_a_budget_that_cannot_be_met_names_the_layer() -> None:
     with pytest.raises(TargetError, match="max_luts=1000.*'array' alone takes [0-9]* LUTs, as 'c' needs it"):
-        compile_program(masked(4), FpgaOptions(max_luts=1000))
+        compile_program(masked(4), FpgaOptions(reuse="folded", max_luts=1000))
     with pytest.raises(TargetError, match="max_luts=50.*'c' alone takes"):
         compile_program(masked(1), FpgaOptions(reuse=1, max_luts=50))
     with pytest.raises(TargetError, match="max_bram=1.*'c' has 5 of its 5 blocks of weights"):
