@@ -40,8 +40,7 @@ def conv_kernel(spec: ConvSpec) -> Any:
     else:
         both = _stages(frame, staging.arrived(), lambda stage: staging.following(stage) + products.stage(stage))
         body = [*start, *clear, *staging.reads(), *staging.ahead(), *ask(frame), both, *end]
-    count = cost.registers(spec.pixels, spec.lanes, 0 if spec.copiers else frame.copies, frame.arithmetic)
-    held = max(1, min(16, (512 if count <= 120 else 256) // spec.threads))
+    held = max(1, min(16, (512 if cost.registers(spec) <= 120 else 256) // spec.threads))
     return frame.threads.kernel(frame.operands, body, (spec.thread_blocks, 1), spec.threads, shared_bytes(spec), held)
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from lhcc.targets.cuda.arch import Arch, Arithmetic
+from lhcc.targets.cuda.spec import ConvSpec
 
 LAUNCH = 5900.0  # cycles of a kernel that does nothing
 STAGE = 700.0  # in which warps meet, find their tiles, and begin copies
@@ -46,11 +47,12 @@ def instruction(arch: Arch, arithmetic: Arithmetic) -> float:
     return once * (3 if arithmetic.name == "f32" else 1)
 
 
-def registers(pixels: int, lanes: int, copies: int, arithmetic: Arithmetic) -> int:
-    """About how many a thread needs."""
-    weights = lanes // 8 * arithmetic.b * (2 * arithmetic.steps if arithmetic.preload else 1)
-    rows = pixels * (1 if arithmetic.preload else 2)
-    return pixels * lanes // 2 + weights + arithmetic.a + rows + 2 * copies + 45
+def registers(spec: ConvSpec) -> int:
+    """About how many a thread needs; those of warps that only copy are fewer than those of the others."""
+    arithmetic, copies = spec.arithmetic, 0 if spec.copiers else spec.copies
+    weights = spec.lanes // 8 * arithmetic.b * (2 * arithmetic.steps if arithmetic.preload else 1)
+    rows = spec.pixels * (1 if arithmetic.preload else 2)
+    return spec.pixels * spec.lanes // 2 + weights + arithmetic.a + rows + 2 * copies + 45
 
 
 def resident(threads: int, register_count: int, shared: int, arch: Arch) -> int:
@@ -66,16 +68,14 @@ def cycles(shape: Shape, arch: Arch, arithmetic: Arithmetic, register_count: int
     rounds = math.ceil(rounds) if rounds <= FEW_ROUNDS else rounds
     weights, tiles = 32 * shape.lanes * arithmetic.size, each * shape.entries * shape.across
     products = shape.pixels * shape.lanes // 8 * arithmetic.steps * instruction(arch, arithmetic)  # of a tile
-    read = shape.pixels * arithmetic.steps * 512 + weights
+    multiplied = tiles * products / 4
+    read = tiles * (shape.pixels * arithmetic.steps * 512 + weights) * SHARED
     parts = {
         "launch": LAUNCH,
         "first copies": rounds * shape.first * FIRST,
         "stages": rounds * shape.stages * STAGE,
-        "shared memory": tiles * read * SHARED,
+        "matrix instructions" if multiplied > read else "shared memory": max(multiplied, read),
         "weights and pixels from L2": each * (shape.entries * weights + shape.staged) * L2,
         "results": shape.stored / arch.processors * STORED,
     }
-    if tiles * products / 4 > parts["shared memory"]:
-        parts["matrix instructions"] = tiles * products / 4
-        del parts["shared memory"]
     return sum(parts.values()), max(parts, key=lambda part: parts[part])

@@ -26,7 +26,6 @@ class Frame:
         self.record, self.patch = record_of(spec), patch_bytes(spec)
         self.pixel = pixel_bytes(self.arithmetic.size)
         self.chunks = BLOCK * self.arithmetic.size // 16  # 16-byte pieces of one pixel
-        self.copies = -(-spec.patch_pixels * self.chunks // spec.copying)  # of a thread per input block
         self.threads = Threads()
         self.copier = self.threads.thread - spec.multipliers if spec.copiers else self.threads.thread
         self._operands()
@@ -66,7 +65,7 @@ class Frame:
         self.sums = local("sums", spec.pixels * self.count * 4, arithmetic.sum)
         self.a, self.b = local("a", arithmetic.a, "int32"), local("b", weights, "int32")
         self.rows = local("rows", spec.pixels * (1 if arithmetic.preload else 2), "int32")
-        self.reads = local("reads", self.copies, "int32")
+        self.reads = local("reads", spec.copies, "int32")
         self.ahead, self.offset = local("ahead", weights, "int32"), local("offset", 1, "int32")
         self.registers = [self.sums, self.a, self.b, self.rows, self.reads]
         self.registers += [self.ahead, self.offset] if arithmetic.preload else []
@@ -89,8 +88,8 @@ class Frame:
         """Where this thread works."""
         spec, warp, group, tile = self.spec, var("warp"), var("group"), var("tile")
         across, columns, splits = spec.warps
-        tiles, block, size = spec.tiles[0] * spec.tiles[1] * spec.tiles[2], self.threads.x, self.record.size
-        order = divided(block, spec.groups) if spec.pixels_first else reversed(divided(block, tiles))
+        block, size = self.threads.x, self.record.size
+        order = divided(block, spec.groups) if spec.pixels_first else reversed(divided(block, spec.tile_count))
         image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
         part, number = var("part"), var("number")
         tell = call("put_shared", self.told + number * 4, get(self.plan, group * size + number))

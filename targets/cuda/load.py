@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcc.targets.cuda.schedule import arrivals_of
+
 
 @dataclass(frozen=True)
 class Load:
@@ -26,7 +28,7 @@ def count(tables: NDArray[np.int64], columns: int, splits: int, places: int, dep
     """`tables[phase, out, block]`: kept tiles; output blocks are in the order in which groups take them.  Stages are
     counted as if warps waited for each other after as many blocks as they may be apart."""
     groups = [table[start : start + columns] for table in tables for start in range(0, len(table), columns)]
-    arrivals = -(-places // 2)
+    arrivals = arrivals_of(places)
     apart = max(1, places - arrivals)
     staged, stages = [], []
     for group in groups:

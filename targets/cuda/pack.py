@@ -57,9 +57,10 @@ def pack(
     if choice is not None:
         return problem.pack(choice, why or [f"asked for {choice}"])
     ranked = problem.ranked()
-    best = next((number for number, each in enumerate(ranked) if problem.has_room(each.choice)), 0)
+    plans = ((number, problem.plan(each.choice)) for number, each in enumerate(ranked))
+    best, plan = next((found for found in plans if problem.holds(found[1])), (0, None))
     others = (f"instead of {other}" for other in ranked[best + 1 : best + 3])
-    return problem.pack(ranked[best].choice, [*why, f"chosen {ranked[best]}", *others])
+    return problem.pack(ranked[best].choice, [*why, f"chosen {ranked[best]}", *others], plan)
 
 
 def _pack_window(layer: ConvLayer, machine: Machine, integers: Integers | None) -> Packed:
@@ -115,7 +116,7 @@ class Problem(Space):
             min(load.staged, spec.arrivals) * patch + min(load.entries, most) * tile,
             load.staged * patch, load.entries, load.stages, float(math.prod(spec.result)) * BLOCK * size * maps,
         )  # fmt: skip
-        return cost.cycles(shape, self.machine.arch, self.arithmetic, self.registers(choice))
+        return cost.cycles(shape, self.machine.arch, self.arithmetic, cost.registers(spec))
 
     def ranked(self) -> list[Candidate]:
         """Every choice, the estimate's favourite first."""
@@ -132,12 +133,12 @@ class Problem(Space):
         found = works(encoded.index, self.out_blocks(choice.lanes), self.phases, spec.patch[1])
         return plan_conv(grouped(found, choice.columns), spec)
 
-    def has_room(self, choice: Choice) -> bool:
+    def holds(self, plan: Plan) -> bool:
         """Whether shared memory has room for the stages that there are: `fits` only knew about how many."""
-        return shared_bytes(self.plan(choice).spec) <= self.machine.arch.shared
+        return shared_bytes(plan.spec) <= self.machine.arch.shared
 
-    def pack(self, choice: Choice, why: Sequence[str]) -> Packed:
-        layer, encoded, plan = self.layer, self.encoded(choice.lanes, choice.dense), self.plan(choice)
+    def pack(self, choice: Choice, why: Sequence[str], plan: Plan | None = None) -> Packed:
+        layer, encoded, plan = self.layer, self.encoded(choice.lanes, choice.dense), plan or self.plan(choice)
         weights = fragments.pack(encoded.values[plan.order], self.arithmetic)
         bias = _padded(self.bias, self.result[1] * BLOCK, self.arithmetic.sum)
         images, rows, columns_ = self.pixels

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 Tile = tuple[int, int, int]  # input block, position in its patch, number of the weight tile
 
 
+def arrivals_of(places: int) -> int:
+    """Input blocks that are copied for a stage, at most: half of those that shared memory has places for."""
+    return -(-places // 2)
+
+
 @dataclass
 class Stage:
     arrivals: list[tuple[int, int]]  # input block, and the place in shared memory that it is copied to

@@ -146,18 +146,11 @@ class Space:
     def fits(self, choice: Choice) -> bool:
         """Whether the hardware can hold it."""
         spec = self.spec(choice)
-        chunks = BLOCK * self.arithmetic.size // 16
-        copies = -(-spec.patch_pixels * chunks // spec.copying)
         return (
-            copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
-            and self.registers(choice) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
+            spec.copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
+            and cost.registers(spec) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
             and shared_bytes(spec) <= self.machine.arch.shared
         )
-
-    def registers(self, choice: Choice) -> int:
-        spec = self.spec(choice)
-        copies = 0 if choice.copiers else -(-spec.patch_pixels * BLOCK * self.arithmetic.size // 16 // spec.threads)
-        return cost.registers(choice.pixels, choice.lanes, copies, self.arithmetic)
 
 
 def _even(extent: int, most: int) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lhcc.targets.cuda.arch import INTEGERS, Arch, Arithmetic
+from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Arch, Arithmetic
+from lhcc.targets.cuda.schedule import arrivals_of
 
 MANY_BLOCKS = 1000  # thread blocks: several rounds of them on every card
 
@@ -76,8 +78,12 @@ class ConvSpec:
 
     @property
     def arrivals(self) -> int:
-        """Input blocks that are copied for a stage, at most."""
-        return -(-self.places // 2)
+        return arrivals_of(self.places)
+
+    @property
+    def copies(self) -> int:
+        """Copies of 16 bytes that a thread begins for an input block."""
+        return -(-self.patch_pixels * BLOCK * self.arithmetic.size // (16 * self.copying))
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -87,12 +93,15 @@ class ConvSpec:
 
     @property
     def tile_pixels(self) -> int:
-        return self.tile[0] * self.tile[1] * self.tile[2]
+        return math.prod(self.tile)
+
+    @property
+    def tile_count(self) -> int:
+        return math.prod(self.tiles)
 
     @property
     def thread_blocks(self) -> int:
-        images, rows, columns = self.tiles
-        return images * rows * columns * self.groups
+        return self.tile_count * self.groups
 
     @property
     def pixels_first(self) -> bool:

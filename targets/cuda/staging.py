@@ -23,7 +23,7 @@ class Staging:
         """What this thread copies of every input block: its position in the block, -1 outside the image."""
         frame, spec, code = self.frame, self.spec, []
         images, blocks, height, width = spec.image
-        for number in range(frame.copies):
+        for number in range(spec.copies):
             piece = frame.copier + integer(number * spec.copying)
             image, y, x = divided(T.floordiv(piece, integer(frame.chunks)), *spec.patch)
             y = frame.row0 * spec.stride[0] + spec.origin[0] + y
@@ -60,7 +60,7 @@ class Staging:
         into = into + T.floordiv(frame.copier, integer(frame.chunks)) * frame.pixel
         into = into + T.floormod(frame.copier, integer(frame.chunks)) * 16
         copies: list[Stmt] = [T.Bind(base, into)]
-        for number in range(frame.copies):
+        for number in range(spec.copies):
             read = get(frame.reads, integer(number))
             source = T.Max(read, integer(0)) + block * plane
             step = number * (spec.copying // frame.chunks) * frame.pixel

@@ -38,7 +38,7 @@ def tuned(problem: Problem, path: str) -> tuple[Choice | None, str]:
     """What the database at `path` knows about a layer, and why nothing else of it is used."""
 
     def possible(choice: Choice) -> bool:
-        return choice in problem.choices() and problem.fits(choice) and problem.has_room(choice)
+        return choice in problem.choices() and problem.fits(choice) and problem.holds(problem.plan(choice))
 
     return Choice.recorded(path, workload(problem), setting(problem.machine), possible)
 
