@@ -70,6 +70,13 @@ def digit_count(integers: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(np.bitwise_count(size ^ (3 * size)), dtype=np.int64)
 
 
+def digit_masks(integers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The canonical signed digits of every integer, as bits: those that are added and those that are subtracted."""
+    size = np.abs(integers)
+    more, less = (3 * size & ~size) >> 1, (size & ~(3 * size)) >> 1
+    return np.where(integers < 0, less, more), np.where(integers < 0, more, less)
+
+
 def from_dense(weight: ArrayLike, max_bits: int = 8) -> Dyadic:
     """The encoding of a weight with filters along axis 0, |n| < 2^max_bits; raises NotDyadic, naming the filter."""
     values = np.asarray(weight)

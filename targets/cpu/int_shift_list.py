@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tvm import tirx as T
 
+from lhcc.encodings.dyadic import digit_masks
 from lhcc.integer import Conv, Dense, TensorType
 from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, register, var
 from lhcc.ir.vector import const, typed
@@ -33,7 +34,7 @@ class Listed:
     @classmethod
     def of(cls, step: Conv | Dense, x: TensorType) -> Listed:
         layer = ShiftLayer.of(step)
-        added, subtracted = _digits(layer.weight)
+        added, subtracted = digit_masks(layer.weight)
         # no sum on the way is larger than that of all digits, times their inputs, whatever their signs
         largest = np.maximum(np.abs(x.low), np.abs(x.high)).astype(np.int64)
         reach = int(((added + subtracted).sum(axis=(2, 3)) @ largest).max(initial=0))
@@ -79,10 +80,3 @@ class Listed:
             T.BufferStore(place.sums, get(total), [to]),
         ]
         return [loop(block, blocks, [loop(lane, BLOCK, output), *finish(block)])]
-
-
-def _digits(weight: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The powers of two that are added and those that are subtracted, of every weight: its canonical signed digits."""
-    size = np.abs(weight)
-    more, less = (3 * size & ~size) >> 1, (size & ~(3 * size)) >> 1
-    return np.where(weight < 0, less, more), np.where(weight < 0, more, less)

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lhcc.encodings.adders import AdderGraph, signed_digits
 from lhcc.integer import Clip, Instruction, Piecewise, Requantise
 from lhcc.targets.fpga.netlist import Netlist, Term, limited
-
-if TYPE_CHECKING:
-    from lhcc.encodings.adders import AdderGraph
 
 Bounds = tuple[int | None, int | None]
 Multiply = Callable[[Netlist, Sequence[int], np.ndarray, Sequence[int]], list[int]]
 """(netlist, inputs, matrix (inputs, outputs), bias) -> one node per output"""
 
 
-def signed_digits(value: int) -> list[tuple[int, int]]:
-    """(shift, sign) of the canonical signed digits of an integer: the fewest powers of two that sum to it."""
-    digits, shift = [], 0
-    while value:
-        if value & 1:
-            sign = 2 - (value & 3)
-            digits.append((shift, sign))
-            value -= sign
-        value >>= 1
-        shift += 1
-    return digits
+def multiple(a: int, factor: int) -> list[Term]:
+    """a * factor by signed digits."""
+    return [Term(a, shift, -1 if negative else 1) for shift, negative in signed_digits(factor)]
 
 
 def constant_matrix(net: Netlist, inputs: Sequence[int], matrix: np.ndarray, bias: Sequence[int]) -> list[int]:
     """Nodes for bias[o] + sum over i of matrix[i, o] * inputs[i], one tree of adders per output, nothing shared."""
     results = []
     for column, constant in zip(matrix.T.tolist(), bias, strict=True):
-        terms = [Term(x, s, g) for x, w in zip(inputs, column, strict=True) for s, g in signed_digits(w)]
+        terms = [term for x, w in zip(inputs, column, strict=True) for term in multiple(x, w)]
         if constant:
             terms.append(Term(net.const(int(constant))))
         results.append(net.value(net.total(terms)))
@@ -78,7 +67,7 @@ def graph_terms(net: Netlist, inputs: Sequence[int], graph: AdderGraph) -> list[
 
 def scale_up(net: Netlist, a: int, factor: int, plus: int = 0) -> int:
     """a * factor + plus by signed digits."""
-    terms = [Term(a, s, g) for s, g in signed_digits(factor)]
+    terms = multiple(a, factor)
     if plus or not terms:
         terms.append(Term(net.const(plus)))
     return net.value(net.total(terms))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcc.encodings.dyadic import digit_count
 from lhcc.integer import Conv, Dense, Program, TensorType
-from lhcc.targets.fpga.arithmetic import Multiply, signed_digits
+from lhcc.targets.fpga.arithmetic import Multiply
 from lhcc.targets.fpga.cost import logic_luts
 from lhcc.targets.fpga.netlist import Netlist
 
@@ -27,7 +28,7 @@ def unrolled_luts(program: Program, multiply: Multiply) -> int:
 
 def _layer(step: Conv | Dense, x: TensorType, multiply: Multiply) -> int:
     matrix = step.weight.reshape(-1, step.weight.shape[-1])
-    digits = _digits(matrix)
+    digits = digit_count(matrix)
     if not digits.any():
         return 0
     net, counted = Netlist(), 0
@@ -37,13 +38,6 @@ def _layer(step: Conv | Dense, x: TensorType, multiply: Multiply) -> int:
         net.outputs += multiply(net, inputs, matrix[part], [0] * part[1].shape[1])
         counted += int(digits[part].sum())
     return round(logic_luts(net) * int(digits.sum()) / counted)
-
-
-def _digits(matrix: Matrix) -> Matrix:
-    """How many powers of two, added or subtracted, make each weight."""
-    values, where = np.unique(matrix, return_inverse=True)
-    counts = np.array([len(signed_digits(v)) for v in values.tolist()])
-    return counts[where].reshape(matrix.shape)
 
 
 def _parts(digits: Matrix, group: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
