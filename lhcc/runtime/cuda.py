@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,8 @@ class Loaded:
 
     def _function(self, record: dict[str, Any]) -> Function:
         grid = (record["grid"][0], record["grid"][1])
-        return self.driver.function(self.module, record["kernel"], grid, record["threads"], record["shared"])
+        function = self.driver.function(self.module, record["kernel"], grid, record["threads"], record["shared"])
+        return replace(function, waits=record.get("waits", False))
 
     def _pointer(self, operand: Operand, inputs: Sequence[int], outputs: Sequence[int]) -> int:
         if operand.kind == "input":

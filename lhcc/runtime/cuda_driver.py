@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, byref, c_char, c_float, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_char, c_float, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +20,8 @@ LIBRARY = "libcuda.so.1"
 CLOCK_KHZ, PROCESSORS, MEMORY_KHZ, BUS_BITS, MAJOR, MINOR = 13, 16, 36, 37, 75, 76
 DYNAMIC_SHARED = 8  # attribute of a function
 NO_IMAGE, BAD_PTX, OLD_DRIVER = 209, 218, 222  # results of loading code
+ALL_HAVE_BEGUN, OVERLAPPING = 1, 1  # a kernel's port and the kind of edge from there: programmatic dependent launch
+OVERLAPPING_SINCE = 12030  # version of the driver
 
 
 class KernelNode(ctypes.Structure):
@@ -35,6 +37,12 @@ class KernelNode(ctypes.Structure):
         ("kernel", c_void_p),
         ("context", c_void_p),
     ]
+
+
+class Edge(ctypes.Structure):
+    """How one node of a graph depends on another."""
+
+    _fields_ = [("from_port", c_ubyte), ("to_port", c_ubyte), ("kind", c_ubyte), ("reserved", c_ubyte * 5)]
 
 
 class NoDriver(TargetError):
@@ -71,6 +79,7 @@ class Function:
     grid: tuple[int, int]
     threads: int
     shared: int
+    waits: bool = False  # its code waits for the kernel before it, which it may overlap
 
 
 class Driver:
@@ -118,6 +127,13 @@ class Driver:
     def capability(self) -> int:
         return 10 * self.attribute(MAJOR) + self.attribute(MINOR)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a graph's kernels that wait can begin before the ones before them have ended."""
+        found = c_int()
+        self.call("cuDriverGetVersion", byref(found))
+        return self.capability >= 90 and found.value >= OVERLAPPING_SINCE
+
     # ---- memory
     def allocate(self, size: int) -> int:
         pointer = c_uint64()
@@ -137,7 +153,7 @@ class Driver:
         self.call("cuMemcpyDtoDAsync_v2", c_uint64(target), c_uint64(source), c_size_t(size), c_void_p(stream))
 
     def fill(self, pointer: int, byte: int, size: int, stream: int = 0) -> None:
-        self.call("cuMemsetD8Async", c_uint64(pointer), ctypes.c_ubyte(byte), c_size_t(size), c_void_p(stream))
+        self.call("cuMemsetD8Async", c_uint64(pointer), c_ubyte(byte), c_size_t(size), c_void_p(stream))
 
     # ---- code
     def load(self, code: bytes) -> int:
@@ -214,8 +230,14 @@ class Graph:
         for function, pointers in launches:
             node, before = c_void_p(), (c_void_p * 1)(*self.nodes[-1:])
             parameters, _kept = self._parameters(function, pointers)
-            count = c_size_t(min(1, len(self.nodes)))
+            overlaps = function.waits and driver.overlaps
+            count = c_size_t(0 if overlaps else min(1, len(self.nodes)))
             driver.call("cuGraphAddKernelNode_v2", byref(node), self.graph, before, count, byref(parameters))
+            if overlaps and self.nodes:
+                edge = Edge(ALL_HAVE_BEGUN, 0, OVERLAPPING)
+                driver.call(
+                    "cuGraphAddDependencies_v2", self.graph, before, byref(node), byref(edge), c_size_t(1)
+                )
             self.nodes.append(node)
         driver.call("cuGraphInstantiateWithFlags", byref(self.executable), self.graph, c_uint64(0))
 

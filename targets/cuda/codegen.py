@@ -13,6 +13,9 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir.pipeline import default_s_tir_pipeline
 
+from lhcc.targets.cuda.tir import WAIT
+
+WAITING = 90  # from this capability on, kernels can wait for the one before: see device.cuh
 CALLBACK = "tvm_callback_cuda_compile"
 DEVICE = Path(__file__).with_name("device.cuh")
 
@@ -26,6 +29,7 @@ class Launch:
     threads: int
     shared: int
     operands: tuple[int, ...]
+    waits: bool = False  # for what the kernel before it writes: it may begin before that one has ended
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,26 @@ def generate(kernels: Mapping[str, Any], arch: str) -> Source:
         group = {n: f for n, f in named.items() if ("lhcc.lowered" in f.attrs) == written}
         if group:
             device.update(_split(tvm.IRModule(group), target, written))
-    launches = {name: _launch(name, function, device) for name, function in named.items()}
+    waits = int(arch.removeprefix("sm_")) >= WAITING
+    launches = {name: replace(_launch(name, f, device), waits=waits) for name, f in named.items()}
     module = _module(tvm.IRModule(device), target)
     text = str(module.inspect_source())
     text = text[text.index('extern "C" __global__') :]
     text = re.sub(r"\b(\d\w*_ptr)\b", r"operand_\1", text)  # operands are named like layers, which may be numbers
     for name, function in named.items():
         text = _limit_registers(text, launches[name], int(function.attrs["lhcc.launch"][4]))
-    return Source(text, launches)
+    return Source(_overlapping(text), launches)
+
+
+def _overlapping(text: str) -> str:
+    """Every kernel lets the next one begin, and waits for the one before where its generator has not placed that."""
+    signatures = r'(?=extern "C" __global__)'
+    return "".join(map(_overlapping_kernel, re.split(signatures, text)))
+
+
+def _overlapping_kernel(text: str) -> str:
+    first = "  let_next_begin();\n" + ("" if WAIT in text else f"  {WAIT}();\n")
+    return re.sub(r"^(extern .*\) \{\n)", lambda head: head[0] + first, text, count=1)
 
 
 def _limit_registers(text: str, launch: Launch, held: int) -> str:

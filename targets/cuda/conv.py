@@ -22,7 +22,7 @@ from lhcc.targets.cuda.plan import shared_bytes
 from lhcc.targets.cuda.products import Products
 from lhcc.targets.cuda.spec import ConvSpec
 from lhcc.targets.cuda.staging import Staging
-from lhcc.targets.cuda.tir import call
+from lhcc.targets.cuda.tir import WAIT, call
 
 
 def conv_kernel(spec: ConvSpec) -> Any:
@@ -31,15 +31,17 @@ def conv_kernel(spec: ConvSpec) -> Any:
     staging, products = Staging(frame), Products(frame)
     start = [*frame.views, *map(T.AllocBuffer, frame.registers), *frame.place()]
     clear, end = [*products.clear(), *products.rows()], [*products.add_up(), finish(frame)]
+    wait = call(WAIT)
     if spec.copiers:
-        copy = [*staging.reads(), *staging.ahead(), _stages(frame, staging.arrived(), staging.following)]
-        multiply = [*clear, *ask(frame), _stages(frame, [], products.stage), *end]
+        copy = [*staging.reads(), *staging.early(), wait, *staging.ahead()]
+        copy.append(_stages(frame, staging.arrived(), staging.following))
+        multiply = [*clear, wait, *ask(frame), _stages(frame, [], products.stage), *end]
         copy += [call("__syncthreads")] * products.meetings
         multiplies = frame.threads.thread < integer(spec.multipliers)
         body = [*start, T.IfThenElse(multiplies, sequence(multiply), sequence(copy))]
     else:
         both = _stages(frame, staging.arrived(), lambda stage: staging.following(stage) + products.stage(stage))
-        body = [*start, *clear, *staging.reads(), *staging.ahead(), *ask(frame), both, *end]
+        body = [*start, *clear, *staging.reads(), *staging.early(), wait, *staging.ahead(), *ask(frame), both, *end]
     held = max(1, min(16, (512 if cost.registers(spec) <= 120 else 256) // spec.threads))
     return frame.threads.kernel(frame.operands, body, (spec.thread_blocks, 1), spec.threads, shared_bytes(spec), held)
 

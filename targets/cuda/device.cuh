@@ -26,6 +26,20 @@ struct nv_bfloat16 {
   __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
 };
 
+// In a graph a kernel may begin while the one before it ends, where the hardware can (programmatic dependent launch).
+// Every thread of every kernel waits before it touches what another kernel reads or writes: then all before it have
+// ended, since none of them ends without having waited.  What never changes may be read earlier.
+on_device void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+on_device void wait_for_others() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 extern __shared__ __align__(128) unsigned char lhcc_shared[];
 
 on_device int shared_memory() { return (int)__cvta_generic_to_shared(lhcc_shared); }

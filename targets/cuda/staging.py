@@ -38,20 +38,34 @@ class Staging:
             code.append(put(frame.reads, T.Select(inside, pixel * BLOCK + chunk, integer(-1)), integer(number)))
         return code
 
+    def early(self) -> list[Stmt]:
+        """Begins to copy the weights of the first stages, which no kernel before this one writes."""
+        return [
+            when(number < self.frame.stage_count, self._weights(number, self.frame.weights_of(number)))
+            for number in map(integer, range(self.spec.stages - 1))
+        ]
+
     def ahead(self) -> list[Stmt]:
-        """Begins to copy what the first stages need."""
-        return [code for number in range(self.spec.stages - 1) for code in self._begin(integer(number))]
+        """Begins to copy the input blocks of the first stages; the weights arrive with those of the first."""
+        return [
+            code
+            for number in map(integer, range(self.spec.stages - 1))
+            for code in (when(number < self.frame.stage_count, [self._blocks(number)]), call("commit_copies"))
+        ]
 
     def arrived(self) -> list[Stmt]:
         """This thread's copies for the stage that comes next have arrived."""
         return [call(f"wait_copies<{self.spec.stages - 2}>")]
 
     def following(self, stage: Expr) -> list[Stmt]:
-        """Begins to copy for a later stage, to where nobody reads since all have met for `stage`."""
-        return self._begin(stage + (self.spec.stages - 1))
+        """Begins to copy for a later stage, to where nobody reads since all have met for `stage`; the group of copies
+        ends even if it is empty."""
+        stage = stage + (self.spec.stages - 1)
+        begin = [self._blocks(stage), *self._weights(stage, self.frame.weights_of(stage))]
+        return [when(stage < self.frame.stage_count, begin), call("commit_copies")]
 
-    def _begin(self, stage: Expr) -> list[Stmt]:
-        """Begins to copy the input blocks and weights of a stage; the group of copies ends even if it is empty."""
+    def _blocks(self, stage: Expr) -> Stmt:
+        """Begins to copy the input blocks of a stage."""
         frame, spec = self.frame, self.spec
         plane, pieces = spec.image[2] * spec.image[3] * BLOCK, spec.patch_pixels * frame.chunks
         block, base, arrival = var("block"), var("base"), var("arrival")
@@ -68,9 +82,7 @@ class Staging:
             if (number + 1) * spec.copying > pieces:
                 copy = when(frame.copier + number * spec.copying < integer(pieces), [copy])
             copies.append(copy)
-        blocks = loop(arrival, spec.arrivals, [T.Bind(block, frame.at(at)), when(block >= integer(0), copies)])
-        body = [blocks, *self._weights(stage, frame.weights_of(stage))]
-        return [when(stage < frame.stage_count, body), call("commit_copies")]
+        return loop(arrival, spec.arrivals, [T.Bind(block, frame.at(at)), when(block >= integer(0), copies)])
 
     def _weights(self, stage: Expr, into: Expr) -> list[Stmt]:
         """The tiles of a stage lie together, each with where it reads."""

@@ -11,6 +11,7 @@ from lhcc.ir.tir import integer, sequence, var
 
 Expr = Any
 Stmt = Any
+WAIT = "wait_for_others"  # the device function after which a kernel may touch what other kernels read or write
 
 
 def call(name: str, *arguments: Any) -> Stmt:

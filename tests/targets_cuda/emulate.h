@@ -53,7 +53,7 @@ struct Thread {
   ucontext_t start;
   jmp_buf here;
   std::vector<char> stack;
-  bool begun, done;
+  bool begun, done, waited;
   unsigned barriers, exchanges;  // passed so far
   std::vector<std::vector<Copy>> copies;  // groups under way, the last one open
   alignas(16) uint32_t given[16];
@@ -74,6 +74,7 @@ struct Block {
   std::vector<int> exchanging;
   void (*kernel)(void**);
   void** arguments;
+  int others;  // threads that have waited for what other kernels write
 };
 
 static Block block;
@@ -129,6 +130,7 @@ inline void check(int address, int size, Access access) {
 
 inline void entry() {
   block.kernel(block.arguments);
+  if (!self().waited) fail("a thread did not wait for other kernels");
   if (self().copies.size() > 1) {
     for (auto& group : self().copies)
       if (!group.empty()) fail("a thread ended with copies under way");
@@ -154,6 +156,21 @@ inline void __syncthreads() {
     ++block.barriers;
   }
   while (block.barriers <= number) give_way();
+}
+
+// Set by the driver, by name: until all threads of a block have waited, memory that kernels write must not be touched.
+extern "C" {
+void (*lhcc_forbid)(int) = [](int) {};
+}
+
+inline void let_next_begin() {}
+
+inline void wait_for_others() {
+  using namespace emulated;
+  if (self().waited) fail("a thread waits twice for other kernels");
+  self().waited = true;
+  if (++block.others == (int)block.threads.size()) lhcc_forbid(false);
+  while (block.others < (int)block.threads.size()) give_way();
 }
 
 inline int shared_memory() { return 0; }
@@ -355,10 +372,11 @@ inline void run_grid(void (*kernel)(void**), void** arguments, int grid_x, int g
       block.words.assign(shared / 4, {-1, -1, 0, 0});
       for (int at = 0; at + 4 <= shared; at += 4) memcpy(&block.shared[at], &POISON, 4);
       block.alive = threads;
-      block.waiting = 0, block.barriers = 0;
+      block.waiting = 0, block.barriers = 0, block.others = 0;
+      lhcc_forbid(true);
       block.exchanges.assign(threads / WARP, 0), block.exchanging.assign(threads / WARP, 0);
       for (Thread& thread : block.threads) {
-        thread.begun = thread.done = false;
+        thread.begun = thread.done = thread.waited = false;
         thread.barriers = thread.exchanges = 0;
         thread.copies.assign(1, {});
       }

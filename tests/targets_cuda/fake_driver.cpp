@@ -25,7 +25,9 @@ struct Parameters {
   void** arguments;
   void *extra, *other, *context;
 };
-struct Graph { std::vector<Node*> nodes; };
+struct Graph { std::vector<Node*> nodes; size_t edges; };
+struct Edge { unsigned char from_port, to_port, kind, reserved[5]; };
+struct Memory { void* start; size_t size; bool filled, settled, constant; };
 struct Executable { std::vector<Node> nodes; std::map<Node*, int> number; };
 
 static std::string calls;  // the names of the functions that were called, a line each, with the stream if there is one
@@ -35,9 +37,10 @@ static void note(const char* name, const void* stream = nullptr) {
   calls += "\n";
 }
 
-static std::map<uint64_t, std::pair<void*, size_t>> memory;
+static std::map<uint64_t, Memory> memory;
 static thread_local bool entered;
 static bool initialised;
+static int told_version = 13000;
 static const Result INVALID = 1, NOT_INITIALISED = 3, NO_CONTEXT = 201, NO_IMAGE = 209, NOT_FOUND = 500;
 
 // Whether a device pointer and so many bytes after it were allocated.
@@ -45,7 +48,15 @@ static bool owned(uint64_t pointer, size_t size) {
   auto next = memory.upper_bound(pointer);
   if (next == memory.begin()) return false;
   --next;
-  return pointer + size <= next->first + next->second.second + 256;
+  return pointer + size <= next->first + next->second.size + 256;
+}
+
+// Whether memory may be touched that kernels write: all but what was filled before the next graph was made.
+static void forbid(int forbidden) {
+  const size_t page = sysconf(_SC_PAGESIZE);
+  for (const auto& [pointer, place] : memory)
+    if (!(place.settled ? place.constant : place.filled))
+      mprotect(place.start, (place.size + page - 1) / page * page, forbidden ? PROT_NONE : PROT_READ | PROT_WRITE);
 }
 
 extern "C" {
@@ -58,8 +69,10 @@ const char* noted_calls() {
   return told.c_str();
 }
 
+void set_version(int version) { told_version = version; }
+
 Result cuInit(unsigned) { return initialised = true, 0; }
-Result cuDriverGetVersion(int* version) { return *version = 13000, 0; }
+Result cuDriverGetVersion(int* version) { return *version = told_version, 0; }
 Result cuDeviceGetCount(int* count) { return initialised ? (*count = 1, 0) : NOT_INITIALISED; }
 Result cuDeviceGet(int* device, int index) { return index ? INVALID : (*device = 0, 0); }
 Result cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "emulated"), 0; }
@@ -84,14 +97,14 @@ Result cuMemAlloc_v2(uint64_t* pointer, size_t size) {
   mprotect(start + whole, page, PROT_NONE);
   memset(start, 0xff, whole);
   *pointer = (uint64_t)(start + whole - used);
-  memory[*pointer] = {start, used};
+  memory[*pointer] = {start, used, false, false, false};
   return 0;
 }
 
 Result cuMemFree_v2(uint64_t pointer) {
   note("cuMemFree_v2");
   if (!memory.count(pointer)) return INVALID;
-  const auto [start, size] = memory[pointer];
+  const auto [start, size, filled, settled, constant] = memory[pointer];
   const size_t page = sysconf(_SC_PAGESIZE);
   munmap(start, (size + page - 1) / page * page + page);
   memory.erase(pointer);
@@ -100,6 +113,7 @@ Result cuMemFree_v2(uint64_t pointer) {
 
 Result cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t size, void* stream) {
   note("cuMemcpyHtoDAsync_v2", stream);
+  if (memory.count(to)) memory[to].filled = true;
   return owned(to, size) ? (memcpy((void*)to, from, size), 0) : INVALID;
 }
 Result cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t size, void* stream) {
@@ -120,6 +134,7 @@ Result cuModuleLoadData(Module** module, const char* code) {
   if (strncmp(code, "emulated:", 9)) return NO_IMAGE;
   void* library = dlopen(code + 9, RTLD_NOW | RTLD_LOCAL);
   if (!library) return fprintf(stderr, "%s\n", dlerror()), NO_IMAGE;
+  *(void (**)(int))dlsym(library, "lhcc_forbid") = forbid;
   return *module = new Module{library}, 0;
 }
 Result cuModuleUnload(Module* module) { return delete module, 0; }
@@ -179,16 +194,29 @@ static Node filled(const Parameters& from) {
   return node;
 }
 
-Result cuGraphCreate(Graph** graph, unsigned) { return *graph = new Graph, 0; }
+Result cuGraphCreate(Graph** graph, unsigned) { return *graph = new Graph{{}, 0}, 0; }
 Result cuGraphDestroy(Graph* graph) { return delete graph, 0; }
 Result cuGraphAddKernelNode_v2(Node** node, Graph* graph, Node** before, size_t count, const Parameters* parameters) {
   note("cuGraphAddKernelNode_v2");
-  if (count != (graph->nodes.empty() ? 0 : 1) || (count && *before != graph->nodes.back())) return INVALID;
+  if (count > 1 || (count && *before != graph->nodes.back())) return INVALID;
+  graph->edges += count;
   graph->nodes.push_back(*node = new Node(filled(*parameters)));
   return 0;
 }
+// A kernel that may begin when all blocks of the one before it have begun.
+Result cuGraphAddDependencies_v2(Graph* graph, Node** from, Node** to, const Edge* edge, size_t count) {
+  note("cuGraphAddDependencies_v2");
+  const auto& nodes = graph->nodes;
+  const Edge known = {1, 0, 1, {0, 0, 0, 0, 0}};
+  if (count != 1 || nodes.size() < 2 || memcmp(edge, &known, sizeof known)) return INVALID;
+  if (*to != nodes.back() || *from != nodes[nodes.size() - 2]) return INVALID;
+  return ++graph->edges, 0;
+}
 Result cuGraphInstantiateWithFlags(Executable** executable, Graph* graph, uint64_t) {
   note("cuGraphInstantiateWithFlags");
+  if (graph->edges + 1 != graph->nodes.size()) return INVALID;
+  for (auto& [pointer, place] : memory)
+    if (!place.settled) place.constant = place.filled, place.settled = true;
   *executable = new Executable;
   for (Node* node : graph->nodes) {
     (*executable)->number[node] = (*executable)->nodes.size();

@@ -25,6 +25,7 @@ from lhcc.targets import base
 from tests.targets_cuda.emulation import compile_without_gpu, emulated_gpu
 
 TARGET = "cuda:arch=sm_80"
+OVERLAPPING = "cuda:arch=sm_90"  # a kernel may begin before the one before it has ended
 
 
 def _model() -> Any:
@@ -60,8 +61,8 @@ def _model() -> Any:
 
 
 @functools.cache
-def _compiled() -> CudaExecutable:
-    return compile_without_gpu((_model(), TARGET, {}))[0]
+def _compiled(target: str = TARGET) -> CudaExecutable:
+    return compile_without_gpu((_model(), target, {}))[0]
 
 
 @pytest.fixture
@@ -75,8 +76,9 @@ def x() -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).standard_normal((2, 3, 9, 8)).astype(np.float32)
 
 
-def test_outputs_agree_with_the_processor(gpu: None, x: np.ndarray[Any, Any]) -> None:
-    probabilities, same = _compiled()(x)
+@pytest.mark.parametrize("target", [TARGET, OVERLAPPING])
+def test_outputs_agree_with_the_processor(gpu: None, x: np.ndarray[Any, Any], target: str) -> None:
+    probabilities, same = _compiled(target)(x)
     expected, _ = lhcc.compile(_model())(x)
     assert np.linalg.norm(probabilities - expected) <= 1e-5 * np.linalg.norm(expected)
     assert np.array_equal(same, x) and same is not x
@@ -149,6 +151,23 @@ def test_what_the_driver_is_asked_for(gpu: None, x: np.ndarray[Any, Any]) -> Non
     assert set(first.split()) == {"cuGraphExecKernelNodeSetParams_v2"}, "its kernels get the pointers of the caller"
     run = [f"cuGraphLaunch {theirs}", *[f"cuMemcpyDtoDAsync_v2 {theirs}"] * len(copy), f"cuEventRecord {theirs}"]
     assert second == " ".join(run * 2), "once it waits for the run before, which used the same memory"
+    executable.close()
+
+
+@pytest.mark.parametrize(("target", "version", "overlaps"), [
+    (TARGET, 13000, False), (OVERLAPPING, 13000, True), (OVERLAPPING, 12020, False),
+])  # fmt: skip
+def test_kernels_overlap_where_code_and_driver_can(gpu: None, target: str, version: int, overlaps: bool) -> None:
+    executable = CudaExecutable(_compiled(target).program)
+    driver = cuda_driver.Driver()
+    driver.library.set_version(version)
+    try:
+        _called(driver)
+        executable.loaded()
+        edges, kernels = _called(driver).count("cuGraphAddDependencies_v2"), len(executable.program.calls)
+    finally:
+        driver.library.set_version(13000)
+    assert edges == (kernels - 1 if overlaps else 0) and kernels > 1
     executable.close()
 
 
