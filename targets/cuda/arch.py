@@ -15,6 +15,10 @@ BLOCK = 32  # channels that lie together in a feature map: the depth of every we
 STEP = 32  # bytes of depth that one matrix instruction consumes, whatever the numbers are
 
 
+def size_of(element: str) -> int:
+    return {"bfloat16": 2}.get(element) or np.dtype(element).itemsize
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     """How sums of products are formed: sums, biases and epilogues are fp32, or int32 where all numbers are integers.
@@ -30,7 +34,7 @@ class Arithmetic:
 
     @property
     def size(self) -> int:
-        return {"bfloat16": 2}.get(self.element) or np.dtype(self.element).itemsize
+        return size_of(self.element)
 
     @property
     def sum(self) -> str:

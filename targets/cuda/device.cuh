@@ -190,6 +190,23 @@ on_device void load_channels(Number* into, const T* source) {
   }
 }
 
+// The same in two steps, as the bytes that they are in between: N * size of them, whole words.
+template <int N, typename T>
+on_device void fetch(int* into, const T* source) {
+  constexpr int words = N * sizeof(T) / 4, each = words < 4 ? words : 4;
+  struct __align__(4 * each) Vector { int at[each]; };
+  for (int part = 0; part < words / each; ++part) {
+    const Vector vector = ((const Vector*)source)[part];
+    for (int i = 0; i < each; ++i) into[part * each + i] = vector.at[i];
+  }
+}
+
+template <int N, typename Number, typename T>
+on_device void fetched(Number* into, const int* words, const T*) {
+  struct __align__(4) Word { T at[4 / sizeof(T)]; };
+  for (int i = 0; i < N; ++i) into[i] = (Number)((const Word*)words)[i * sizeof(T) / 4].at[i % (4 / sizeof(T))];
+}
+
 template <int N, typename Number, typename T>
 on_device void store_channels(T* target, const Number* from) {
   constexpr int bytes = N * sizeof(T) < 16 ? N * sizeof(T) : 16, each = bytes / sizeof(T);

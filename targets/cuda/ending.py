@@ -10,13 +10,14 @@ from tvm import tirx as T
 from lhcc.ir.int_steps import apply
 from lhcc.ir.tir import get, integer, put, var
 from lhcc.ir.vector import epilogue
-from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.arch import BLOCK, size_of
 from lhcc.targets.cuda.frame import Frame
 from lhcc.targets.cuda.spec import ConvSpec, Integers, WindowSpec
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, when
 
 Expr = Any
 Stmt = Any
+HELD = 32  # registers of residuals at a time
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,39 @@ def ask(frame: Frame) -> list[Stmt]:
 def finish(frame: Frame) -> Stmt:
     """A lane holds, of two pixels of a fragment, `width` neighbouring channels, which it loads and stores at once."""
     spec, kind, width = frame.spec, frame.arithmetic.sum, 2 * frame.count
+    parts, words = spec.pixels * 2, width * size_of(spec.residual_element) // 4
+    # residuals of several parts are loaded before any part is stored: one by one, each would wait for memory
+    together = min(parts, HELD // words) if spec.residual else parts
     results, added, bias = local("results", width, kind), local("added", width, kind), local("bias_here", width, kind)
-    channel, part, c, total = var("channel"), var("part"), var("c"), var("total", kind)
+    held = local("held", together * words, "int32")
+    channel = var("channel")
     quarter, in_block = _channel(frame)
-    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, bias, *([added] if spec.residual else []))]
+    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, bias, *([added, held] if spec.residual else []))]
     code += [put(bias, get(frame.bias, frame.out * spec.lanes + quarter + c), integer(c)) for c in range(width)]
     code.append(T.Bind(channel, in_block))
-    here = _part(frame, part, channel)
-    fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
-    place = (fragment * frame.count + T.floordiv(c, integer(2))) * 4 + half * 2 + T.floormod(c, integer(2))
-    plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
-    result = [
-        T.Bind(total, get(frame.sums, place) + get(bias, c)),
-        put(results, result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded), c),
-    ]
-    store = [
-        unrolled(c, width, T.SeqStmt(result)),
-        call(f"store_channels<{width}>", address(frame.y, here.target), address(results)),
-    ]
-    if spec.residual:
-        store.insert(0, call(f"load_channels<{width}>", address(added), address(frame.r, here.target)))
-    code.append(unrolled(part, spec.pixels * 2, T.SeqStmt([*here.where, when(here.inside, store)])))
+
+    def fetch(first: int, part: Expr) -> list[Stmt]:
+        here = _part(frame, part + first, channel)
+        into = address(held, part * words)
+        return [*here.where, when(here.inside, [call(f"fetch<{width}>", into, address(frame.r, here.target))])]
+
+    def store(first: int, part: Expr) -> list[Stmt]:
+        here, c, total = _part(frame, part + first, channel), var("c"), var("total", kind)
+        fragment, half = T.floordiv(part + first, integer(2)), T.floormod(part + first, integer(2))
+        place = (fragment * frame.count + T.floordiv(c, integer(2))) * 4 + half * 2 + T.floormod(c, integer(2))
+        plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
+        result = result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded)
+        sums = T.SeqStmt([T.Bind(total, get(frame.sums, place) + get(bias, c)), put(results, result, c)])
+        end = [unrolled(c, width, sums), call(f"store_channels<{width}>", address(frame.y, here.target), address(results))]
+        if spec.residual:
+            fetched = call(f"fetched<{width}>", address(added), address(held, part * words), address(frame.r))
+            end.insert(0, fetched)
+        return [*here.where, when(here.inside, end)]
+
+    for first in range(0, parts, together):
+        for step in (fetch, store) if spec.residual else (store,):
+            part = var("part")
+            code.append(unrolled(part, min(together, parts - first), T.SeqStmt(step(first, part))))
     return when(_own(frame), code)
 
 

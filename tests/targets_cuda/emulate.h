@@ -333,6 +333,21 @@ inline void load_channels(Number* into, const T* source) {
   for (int i = 0; i < N; ++i) into[i] = (Number)source[i];
 }
 
+template <int N, typename T>
+inline void fetch(int* into, const T* source) {
+  if ((uintptr_t)source % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
+  memcpy(into, source, N * sizeof(T));
+}
+
+template <int N, typename Number, typename T>
+inline void fetched(Number* into, const int* words, const T*) {
+  for (int i = 0; i < N; ++i) {
+    T number;
+    memcpy(&number, (const char*)words + i * sizeof(T), sizeof(T));
+    into[i] = (Number)number;
+  }
+}
+
 template <int N, typename Number, typename T>
 inline void store_channels(T* target, const Number* from) {
   if ((uintptr_t)target % (N * sizeof(T) < 16 ? N * sizeof(T) : 16)) emulated::fail("channels at no aligned address");
