@@ -97,7 +97,8 @@ def finish(frame: Frame) -> Stmt:
         plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
         result = result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded)
         sums = T.SeqStmt([T.Bind(total, get(frame.sums, place) + get(bias, c)), put(results, result, c)])
-        end = [unrolled(c, width, sums), call(f"store_channels<{width}>", address(frame.y, here.target), address(results))]
+        put_all = call(f"store_channels<{width}>", address(frame.y, here.target), address(results))
+        end = [unrolled(c, width, sums), put_all]
         if spec.residual:
             fetched = call(f"fetched<{width}>", address(added), address(held, part * words), address(frame.r))
             end.insert(0, fetched)

@@ -36,7 +36,8 @@ class Products:
             for fragment in range(spec.pixels):
                 position = frame.position(fragment, row)
                 image, y, x = divided(position, *spec.tile[1:])
-                pixel = (image * spec.patch[0] + y * spec.stride[0]) * spec.patch[1] + x * spec.stride[1]
+                row_step, column_step = spec.stride[0] // spec.gap[0], spec.stride[1] // spec.gap[1]
+                pixel = (image * spec.patch[0] + y * row_step) * spec.patch[1] + x * column_step
                 inside = T.Select(position < integer(spec.tile_pixels), pixel, integer(0))
                 code.append(put(frame.rows, inside * frame.pixel + chunk, integer(half * spec.pixels + fragment)))
         return code

@@ -49,6 +49,8 @@ class Space:
         )
         self.stride = (1, 1) if layer.transposed else layer.strides
         self.step = layer.strides if layer.transposed else (1, 1)
+        # a window of one pixel reads one of so many
+        self.gap = tuple(stride if reach == 1 else 1 for stride, reach in zip(self.stride, self.reach, strict=True))
         self._encoded: dict[tuple[int, bool], Tiles] = {}
         self._counts: dict[tuple[int, bool], NDArray[np.int64]] = {}
         self._loads: dict[tuple[int, bool, int, int, int, int], Load] = {}
@@ -106,7 +108,8 @@ class Space:
         yield from sorted(found)
 
     def patch(self, tile: tuple[int, int, int]) -> tuple[int, int]:
-        return tuple((tile[axis + 1] - 1) * self.stride[axis] + self.reach[axis] for axis in range(2))  # type: ignore[return-value]
+        steps = [stride // gap for stride, gap in zip(self.stride, self.gap, strict=True)]
+        return (tile[1] - 1) * steps[0] + self.reach[0], (tile[2] - 1) * steps[1] + self.reach[1]
 
     def choices(self) -> Iterator[Choice]:
         dense = self.options.encoding == "dense"
@@ -138,7 +141,7 @@ class Space:
         return ConvSpec(
             self.machine.arch.number, self.machine.precision, choice.lanes, choice.pixels,
             (choice.across, choice.columns, choice.splits), choice.copiers, tile, self.patch(tile),
-            self.image, self.result,
+            (self.gap[0], self.gap[1]), self.image, self.result,
             self.stride, self.step, self.origin, load.groups, choice.places, choice.stages, choice.depth, stages,
             self.layer.activation, self.layer.residual, self.integers,
         )  # fmt: skip

@@ -35,10 +35,11 @@ class ConvSpec:
     warps: tuple[int, int, int]  # over pixels, output blocks and weight tiles
     copiers: int  # warps that only copy; 0: all warps do both
     tile: tuple[int, int, int]  # images, rows, columns of output pixels per thread block
-    patch: tuple[int, int]  # rows and columns of input under them
+    patch: tuple[int, int]  # rows and columns of input under them that are staged
+    gap: tuple[int, int]  # input pixels from one of these to the next: more than 1 where a stride leaves out the others
     image: tuple[int, int, int, int]  # input: images, blocks of channels, rows, columns
     result: tuple[int, int, int, int]  # output, likewise
-    stride: tuple[int, int]  # input pixels from one output of a tile to the next
+    stride: tuple[int, int]  # input pixels from one output of a tile to the next, a multiple of the gap
     step: tuple[int, int]  # output pixels between them: more than 1 for transposed convolutions
     origin: tuple[int, int]  # input position under output position 0 of the tile at 0
     groups: int

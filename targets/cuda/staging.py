@@ -26,8 +26,8 @@ class Staging:
         for number in range(spec.copies):
             piece = frame.copier + integer(number * spec.copying)
             image, y, x = divided(T.floordiv(piece, integer(frame.chunks)), *spec.patch)
-            y = frame.row0 * spec.stride[0] + spec.origin[0] + y
-            x = frame.column0 * spec.stride[1] + spec.origin[1] + x
+            y = frame.row0 * spec.stride[0] + spec.origin[0] + y * spec.gap[0]
+            x = frame.column0 * spec.stride[1] + spec.origin[1] + x * spec.gap[1]
             image = frame.image0 + image
             inside = both(
                 y >= integer(0), y < integer(height), x >= integer(0), x < integer(width), image < integer(images),
