@@ -21,6 +21,8 @@ Pair = tuple[int, int]
 WIDTH = 8  # elements per thread
 PIECES = BLOCK // WIDTH
 THREADS = 128
+EIGHT, MOST_APART = 8, 8  # neighbouring pixels that a warp stores at once, and how often a thread does that
+NOWHERE = -(1 << 30)  # no column of any map, nor is one that lies some pixels further
 
 
 class Items:
@@ -53,30 +55,44 @@ def unfold(
     blocks = -(-depth // BLOCK)
     source, target = tensor("source", list(shape)), tensor("target", [images, blocks, rows, columns, BLOCK], element)
     (x, see_x), (y, see_y), order = flat(source, "x"), flat(target, "y", element), Renamed(channels, ordered)
-    values, number, at_y, at_x = local("values", WIDTH), var("number"), var("at_y"), var("at_x")
-    items = Items(images * blocks * PIECES * rows * columns)
-    image, block, row, column, piece = divided(items.item, blocks, rows, columns, PIECES)
+    # a thread makes the same channels of every eighth pixel of a run: where they lie is found out once
+    runs = -(-columns // (MOST_APART * EIGHT))
+    apart = -(-columns // (runs * EIGHT))
+    items = Items(images * blocks * rows * runs * EIGHT * PIECES)
+    image, block, row, run, eighth, piece = divided(items.item, blocks, rows, runs, EIGHT, PIECES)
+    first, number, at_y = var("first"), var("number"), var("at_y")
+    start, place, values = local("start", WIDTH, "int32"), local("place", WIDTH, "int32"), local("values", WIDTH)
     channel, tap_row, tap_column = divided(block * BLOCK + piece * WIDTH + number, *kernel)
+    inside = both(channel < integer(channels), at_y >= integer(0), at_y < integer(height))
     plane = (image * channels + order[channel]) * height
-    inside = both(
-        channel < integer(channels),
-        at_y >= integer(0),
-        at_y < integer(height),
-        at_x >= integer(0),
-        at_x < integer(width),
-    )
-    read = [
+    column = first * strides[1] - padding[1] + tap_column * dilation[1]
+    find = [
         T.Bind(at_y, row * strides[0] - padding[0] + tap_row * dilation[0]),
-        T.Bind(at_x, column * strides[1] - padding[1] + tap_column * dilation[1]),
-        put(values, T.FloatImm("float32", 0.0), number),
-        when(inside, [put(values, get(x, (plane + at_y) * width + at_x), number)]),
+        put(start, integer(NOWHERE), number),
+        put(place, integer(0), number),
+        when(inside, [put(start, column, number), put(place, (plane + at_y) * width + column, number)]),
     ]
-    place = (((image * blocks + block) * rows + row) * columns + column) * BLOCK + piece * WIDTH
     body = [
+        T.AllocBuffer(start),
+        T.AllocBuffer(place),
         T.AllocBuffer(values),
-        unrolled(number, WIDTH, T.SeqStmt(read)),
-        call(f"store_channels<{WIDTH}>", address(y, place), address(values)),
+        T.Bind(first, run * (apart * EIGHT) + eighth),
+        unrolled(number, WIDTH, T.SeqStmt(find)),
     ]
+    for step in range(apart):
+        number, further = var("number"), step * EIGHT * strides[1]
+        seen = T.Cast("uint32", get(start, number) + further) < T.IntImm("uint32", width)
+        read = [
+            put(values, T.FloatImm("float32", 0.0), number),
+            when(seen, [put(values, get(x, get(place, number) + further), number)]),
+        ]
+        to = (((image * blocks + block) * rows + row) * columns + first + step * EIGHT) * BLOCK + piece * WIDTH
+        pixel = [
+            unrolled(number, WIDTH, T.SeqStmt(read)),
+            call(f"store_channels<{WIDTH}>", address(y, to), address(values)),
+        ]
+        short = runs * apart * EIGHT > columns
+        body += [when(first + step * EIGHT < integer(columns), pixel)] if short else pixel
     return items.build([source, *order.tables, target], [see_x, see_y, *order.views], body)
 
 
