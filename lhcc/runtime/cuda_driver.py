@@ -235,9 +235,7 @@ class Graph:
             driver.call("cuGraphAddKernelNode_v2", byref(node), self.graph, before, count, byref(parameters))
             if overlaps and self.nodes:
                 edge = Edge(ALL_HAVE_BEGUN, 0, OVERLAPPING)
-                driver.call(
-                    "cuGraphAddDependencies_v2", self.graph, before, byref(node), byref(edge), c_size_t(1)
-                )
+                driver.call("cuGraphAddDependencies_v2", self.graph, before, byref(node), byref(edge), c_size_t(1))
             self.nodes.append(node)
         driver.call("cuGraphInstantiateWithFlags", byref(self.executable), self.graph, c_uint64(0))
 
