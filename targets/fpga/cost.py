@@ -56,10 +56,10 @@ class Area:
 
 
 def memory(bits: int, depth: int) -> Area:
-    """A memory with a read and a write port, in the shape of block memories that takes the fewest.  Where two of them
-    joined are not deep enough, a LUT chooses every bit from up to four such pairs."""
+    """A memory with a read and a write port, in the shape of block memories that takes the fewest, the deepest of such.
+    Where two of them joined are not deep enough, a LUT chooses every bit from up to four such pairs."""
     halves = {lanes: -(-bits // lanes) * -(-depth // deep) for lanes, deep in _DEPTHS.items()}
-    best = min(halves, key=halves.__getitem__)
+    best = min(halves, key=lambda lanes: (halves[lanes], lanes))
     pairs = -(-depth // (2 * _DEPTHS[best]))
     return Area(bits * -(-pairs // 4) if pairs > 1 else 0, 0, bits * depth, halves[best])
 

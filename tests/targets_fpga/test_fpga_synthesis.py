@@ -13,7 +13,7 @@ import pytest
 from lhcc.errors import ToolMissing
 from lhcc.integer import Builder, Program
 from lhcc.targets.fpga import FpgaOptions, compile_program, yosys
-from lhcc.targets.fpga.cost import units_luts
+from lhcc.targets.fpga.cost import memory, units_luts
 from lhcc.targets.fpga.folded_units import write_units
 from lhcc.targets.fpga.stages import FifoStage
 from lhcc.targets.fpga.synthesis import counted, stage_cells
@@ -73,6 +73,19 @@ def test_deep_memories_are_counted_by_their_shape(tmp_path: Path, monkeypatch: p
     whole, shape = (yosys.synthesise({"rom.v": rom, "w.mem": text}, "rom") for text in (words, counted(words)))
     assert whole == shape and whole.half_memories > 0
     assert counted(words[: 11 * 512]) == words[: 11 * 512]
+
+
+@with_yosys
+@pytest.mark.parametrize("depth", [1500, 3025, 5895, 12_000])
+def test_the_model_of_deep_memories(depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fewest block memories and, of those shapes, the one that leaves least to choose."""
+    monkeypatch.setattr(yosys, "cache_folder", lambda: tmp_path)
+    address = (depth - 1).bit_length()
+    rom = f"""module rom(input wire clk, input wire [{address - 1}:0] at, output reg [71:0] q);
+      reg [71:0] words [0:{depth - 1}]; initial $readmemh("w.mem", words); always @(posedge clk) q <= words[at];
+      endmodule"""
+    cells, model = yosys.synthesise({"rom.v": rom, "w.mem": counted(("0" * 18 + "\n") * 600)}, "rom"), memory(72, depth)
+    assert (model.luts, model.half_memories) == (cells.luts, cells.half_memories)
 
 
 @with_yosys
