@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lhcc.targets.fpga.stage_cycles import WAITS, ArrayUnit, FifoUnit, unit
+from lhcc.targets.fpga.stage_cycles import WAITS, ArrayUnit, FifoUnit, Unit, unit
 from lhcc.targets.fpga.stages import ArrayStage, Pipeline
 
 
@@ -31,6 +32,12 @@ class Timing:
         if len(self.finished) == 1:
             return self.cycles
         return max(self.busiest, -(-(self.finished[-1] - self.finished[0]) // (len(self.finished) - 1)))
+
+
+def _waits(units: Sequence[Unit], offered: Sequence[bool]) -> bool:
+    """Whether the next cycle, like this one, moves nothing but what arrays compute: the same offers will be made."""
+    return all(u.valid == before and (u.resting or isinstance(u, ArrayUnit))
+               for u, before in zip(units, offered, strict=True))  # fmt: skip
 
 
 def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
@@ -73,7 +80,7 @@ def predict(pipeline: Pipeline, images: int, endless: bool = False) -> Timing:
             u.taken += taken
             u.sent += moved[u.output]
             u.clock(taken, seen[k][0], moved[u.output])
-        if arrays and not any(moved) and all(u.resting or isinstance(u, ArrayUnit) for u in units):
+        if arrays and not any(moved) and _waits(units, offer[inputs:]):
             leap = min(u.leap() for u in arrays)
             leap = 0 if leap == WAITS else leap  # then something comes in the next cycle
             cycle += leap

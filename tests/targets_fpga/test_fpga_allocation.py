@@ -17,9 +17,11 @@ from lhcc.targets.fpga import FpgaExecutable, FpgaOptions, compile_program
 from lhcc.targets.fpga.allocation import Candidate, _even
 from lhcc.targets.fpga.arithmetic import constant_matrix, shared_matrix
 from lhcc.targets.fpga.cost import Area, logic_luts
+from lhcc.targets.fpga.cycles import predict
 from lhcc.targets.fpga.design import assemble
 from lhcc.targets.fpga.estimate import unrolled_luts
 from lhcc.targets.fpga.segments import cut, joined
+from lhcc.targets.fpga.stage_cycles import ArrayUnit
 from lhcc.targets.fpga.stages import ArrayStage, WindowStage
 from tests.targets_fpga.fpga_programs import LARGE, folded
 from tests.targets_fpga.test_fpga_circuits import examples, in_icarus, in_verilator
@@ -105,6 +107,15 @@ def test_chains_of_arrays_in_verilator(ends: tuple[int, ...]) -> None:
     exe = chain(network(len(ends), (32, 48, 48, 40), 6, residual=True), ends)
     in_verilator(exe, len(ends), 5)
     assert exe.predict(6).interval == max(s.folding.period for s in arrays(exe))
+
+
+@pytest.mark.parametrize("ends", [(2, 7), (1, 3, 6), (1, 2, 4, 7)])
+def test_cycles_that_are_not_played_change_nothing(ends: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cycle model leaps over what arrays compute by themselves; an offer just made is met in the next cycle."""
+    exe = chain(network(len(ends), (32, 48, 48, 40), 6, residual=True), ends)
+    leapt = exe.predict(3)
+    monkeypatch.setattr(ArrayUnit, "leap", lambda self: 0)
+    assert predict(exe.pipeline, 3) == leapt
 
 
 @pytest.mark.verilator
