@@ -15,7 +15,7 @@ one type rule serves all of them; `dtype` is there when it is not float32.
 | lhcc.reorder | x, order (C) | channel c of the result is channel order[c] of x |
 | lhcc.to_blocked | x[, order (C)] | (N, C, H, W) as (N, C/b, H, W, b), padded with zeros, perhaps reordered |
 | lhcc.from_blocked | x[, place (C)] | (N, C/b, H, W, b) as (N, C, H, W); where each channel goes, if it does not stay |
-| lhcc.widen | x | one shifted copy of a planar map per kernel column |
+| lhcc.widen | x | copies of a planar map, padded and shifted, as a convolution reads them |
 | lhcc.wide_conv2d | widened x, values, bias, table[, residual] | a convolution by single weights or patterns |
 | lhcc.tiles | x, weights, bias, plan[, residual] | one of the above, encoded for a kernel |
 """

@@ -20,6 +20,7 @@ NEAR = 1 / 2  # of the first-level cache, for widened input
 NEAR_SHIFTED = 9 / 8  # where every load is aligned, what does not stay comes from the next cache in time
 BESIDE = 3.0  # what a weight costs beside its multiply-adds, in multiply-adds
 BESIDE_SHIFTED = 1.0
+MARGIN = 1.15  # what it must promise over blocks of weights
 OVERHEAD = 22.0  # cycles to begin one output of one group: sums in and out, one branch guessed wrong
 
 
@@ -52,7 +53,8 @@ def estimate(weight: NDArray[np.float32], spec: WideSpec, machine: Machine) -> f
     sums = [tile.rows * tile.vectors for tile, _, _ in spec.tiles()]
     least = machine.fma * machine.latency  # sums that hide the latency
     beside = BESIDE_SHIFTED if spec.shifted else BESIDE
-    return sum(kept * (max(s, least) + beside) / machine.fma + groups * spec.result[1] * (OVERHEAD + s) for s in sums)
+    begun = groups * spec.result[1]
+    return float(sum(kept * (max(s, least) + beside) / machine.fma + begun * (OVERHEAD + s) for s in sums))
 
 
 def encode(weight: NDArray[np.float32], spec: WideSpec) -> Elements:
@@ -94,4 +96,6 @@ class ElementsKernel(SumsKernel):
         ]
 
 
+GROUPED = "inputs"  # what is taken together
+SPEC = WideSpec
 KERNEL = ElementsKernel

@@ -15,13 +15,14 @@ from lhcc.passes.encode_elements import Widened
 from lhcc.targets.base import Options
 from lhcc.targets.choice import spent
 from lhcc.targets.cpu import elements, wide_forms
+from lhcc.targets.cpu.cost import WAKE
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import Problem, preferred
 from lhcc.targets.cpu.wide import WideSpec
 from lhcc.targets.cpu.wide_choice import WideLayer
 
-MARGIN = 1.15  # single weights must promise this much
 TURN = 0.5  # cycles per element of a map to change its layout, as blocks at both ends make it necessary
+CALLS = 3  # kernels beside the convolution that threads wake for: widening, and two changes of layout
 DENSE = 0.7  # above this share of non-zeros nothing is gained
 
 
@@ -43,8 +44,9 @@ def encode(layer: ConvLayer, machine: Machine, options: Options) -> Widened | st
             estimate = patterns.estimate(found, by_pattern, machine)
     estimate = spec.image[0] * estimate + 2 * spec.written / spec.lanes
     estimate += TURN * (prod(layer.image) + prod(layer.result))
+    estimate += CALLS * WAKE * options.threads * (options.threads > 1)
     blocks = preferred(Problem(replace(layer, source="blocked"), machine, replace(options, threads=1)))[0]
-    if estimate * MARGIN > blocks.cycles:
+    if estimate * wide_forms.MODULES[spec.form].MARGIN > blocks.cycles:
         return f"blocks are cheaper than {spec.form}: {spent(estimate)} against {blocks}"
     made: Any = elements.encode(weight, spec) if encoded is None else encoded
     why: list[str] = []
@@ -62,7 +64,7 @@ def widened(layer: ConvLayer, spec: WideSpec, encoded: Any, why: Sequence[str] =
     table = np.concatenate([spec.tile_table().reshape(-1), tables]).astype(np.int32)
     values = encoded.values if encoded.values.size else np.zeros(1, np.float32)
     pixels = spec.result[0] * spec.result[2] * spec.result[3]
-    near = f"{spec.near} {'outputs' if spec.form == 'patterns' else 'inputs'} at a time"
+    near = f"{spec.near} {wide_forms.MODULES[spec.form].GROUPED} at a time"
     return Widened(
         spec.wide,
         spec.to_json(),

@@ -26,6 +26,7 @@ NEAR = 7 / 8  # of the first-level cache, for widened input: fewer groups, thoug
 OVERHEAD = 20.0  # cycles to begin one output of one group of inputs: sums in and out, one branch guessed wrong
 VISIT = 4.0  # to begin one of its patterns
 BEGIN = 0.5  # to begin one kernel
+MARGIN = 1.15  # what it must promise over blocks of weights
 
 
 def most_sums(machine: Machine) -> int:
@@ -97,7 +98,7 @@ def reads(
 def estimate(encoded: Patterns, spec: WideSpec, machine: Machine) -> float:
     """Cycles of one image."""
     many = np.bincount(encoded.index[:, 2], minlength=len(encoded.taps))
-    begun = encoded.blocks * spec.result[1] * (OVERHEAD + VISIT * len(encoded.taps))
+    begun = encoded.parts * spec.result[1] * (OVERHEAD + VISIT * len(encoded.taps))
     costs = {
         tile: sum(int(n) * _kernel(tile, taps, spec, machine) for n, taps in zip(many, encoded.taps, strict=True))
         for tile in spec.classes()
@@ -151,4 +152,6 @@ class PatternSumsKernel(SumsKernel):
         )
 
 
+GROUPED = "inputs"  # what is taken together
+SPEC = WideSpec
 KERNEL = PatternSumsKernel

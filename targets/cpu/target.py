@@ -24,8 +24,6 @@ from lhcc.targets.cpu.generic_tuning import TunedSchedule
 from lhcc.targets.cpu.machine import Machine
 from lhcc.targets.cpu.pack import pack
 from lhcc.targets.cpu.plan import ConvSpec
-from lhcc.targets.cpu.wide import WideSpec
-from lhcc.targets.cpu.widen import widen
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,9 @@ class CpuTarget:
         if operator == "lhcc.tiles":
             return conv_kernel(ConvSpec.from_json(attrs["spec"]), len(shapes[0]), len(attrs["shape"]))
         if operator == "lhcc.widen":
-            return widen(WideSpec.from_json(attrs["spec"]), shapes[0])
+            return wide_forms.widening(attrs["spec"], shapes[0])
         if operator == "lhcc.wide_conv2d":
-            return wide_forms.kernel(WideSpec.from_json(attrs["spec"]), attrs["shape"])
+            return wide_forms.kernel(wide_forms.spec_of(attrs["spec"]), attrs["shape"])
         if operator == "lhcc.to_blocked":
             return layouts.to_blocked(shapes[0], self.machine.block, lanes, threads, ordered=len(shapes) == 2)
         if operator == "lhcc.from_blocked":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,6 +90,16 @@ class WideSpec:
         return [min(start, last) for start in range(0, width, self.lanes)]
 
     @property
+    def layout(self) -> tuple[Any, ...]:
+        """What decides where the widened input holds what."""
+        return self.wide, self.shifted
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """Rows and vectors of the largest register tile."""
+        return self.result[2], len(self.row_starts)
+
+    @property
     def padded_rows(self) -> int:
         """Of a channel of the widened input: all that any output reads."""
         return self.tile_rows(self.result[2])
@@ -149,11 +158,11 @@ class WideSpec:
 
     def tile_bytes(self) -> int:
         """Of the cache lines of one channel of the widened input that the largest tile reads."""
-        lines = max(-(-(tile.starts[-1] + self.lanes) * 4 // LINE) for tile in self.classes())
+        lines = max(int(-(-(tile.starts[-1] + self.lanes) * 4 // LINE)) for tile in self.classes())
         copies = self.kernel[1] if self.shifted else 1
         return copies * self.tile_rows(self.rows) * lines * LINE
 
-    def tiles(self) -> list[tuple[TileClass, int, int]]:
+    def tiles(self) -> list[tuple[Any, int, int]]:
         """Class, first row and first column of every tile."""
         height = self.result[2]
         parts = -(-height // self.rows)
@@ -172,7 +181,7 @@ class WideSpec:
                 found.append((tile, start, starts[0]))
         return found
 
-    def classes(self) -> list[TileClass]:
+    def classes(self) -> list[Any]:
         return list(dict.fromkeys(tile for tile, _, _ in self.tiles()))
 
     def tile_table(self) -> NDArray[np.int32]:
@@ -225,8 +234,8 @@ class WideKernel:
     def at(self, position: Expr) -> Expr:
         return get(self.table, position)
 
-    def tile_code(self, tile: TileClass, base: Expr, finish: Finish) -> list[Stmt]:
-        """All sums of a tile at `base` of the widened input, for all outputs; `finish` makes results of them."""
+    def unit_code(self, tile: Any, base: Expr, image: Expr, y: Expr, x: Expr) -> list[Stmt]:
+        """All results of a tile at `base` of the widened input, at `y` and `x` of the result."""
         raise NotImplementedError
 
     def build(self) -> Any:
@@ -242,16 +251,19 @@ class WideKernel:
         ]
         code: Stmt | None = None
         for number, tile in reversed(list(enumerate(spec.classes()))):
-            finish = partial(self._finish, tile, image, y, x)
-            body = sequence(self.tile_code(tile, base, finish))
+            body = sequence(self.unit_code(tile, base, image, y, x))
             code = body if code is None else T.IfThenElse(T.EQ(self.at(row), integer(number)), body, code)
         whole = shared(unit, spec.image[0] * count, spec.threads, [*bind, code])
         arguments = [self.source, self.values, self.bias, self.table] + ([self.residual] if spec.residual else [])
         return function([*arguments, self.target], [*self.views, whole])
 
-    def waiting(self, tile: TileClass) -> Expr:
-        """Room for the sums of a tile, for all outputs."""
-        size = integer(self.spec.result[1] * tile.sums * self.spec.lanes)
+    def tile_code(self, tile: TileClass, base: Expr, finish: Finish) -> list[Stmt]:
+        """All sums of a tile at `base` of the widened input, for all outputs; `finish` makes results of them."""
+        raise NotImplementedError
+
+    def waiting(self, sums: int) -> Expr:
+        """Room for so many sums of a tile, for all outputs."""
+        size = integer(self.spec.result[1] * sums * self.spec.lanes)
         return T.decl_buffer((size,), "float32", "waiting", data_alignment=64)
 
     def started(self) -> Expr:

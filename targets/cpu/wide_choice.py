@@ -61,13 +61,11 @@ class WideLayer:
         return (replace(spec, taps=found.taps) if choice.patterns else spec), found
 
     def _fits(self, choice: WideChoice, spec: WideSpec) -> bool:
-        if min(choice.rows, choice.vectors, choice.near) < 1 or choice.rows > spec.result[2]:
+        if min(choice.rows, choice.vectors, choice.near) < 1:
             return False
-        if spec.form == "patterns":
-            inputs = spec.kernel[1] * spec.tile_rows(choice.rows)
-            return choice.vectors == 1 and inputs + choice.rows + 2 <= self.machine.registers
         most = wide_forms.MODULES[spec.form].most_sums(self.machine)
-        return choice.vectors <= len(spec.row_starts) and choice.rows * choice.vectors <= most
+        rows, vectors = spec.most
+        return choice.rows <= rows and choice.vectors <= vectors and choice.rows * choice.vectors <= most
 
     def estimate(self, spec: WideSpec, encoded: Elements | Patterns) -> float:
         if isinstance(encoded, Patterns):

@@ -6,6 +6,8 @@ in the last one.
 
 from __future__ import annotations
 
+from functools import partial
+
 from tvm import tirx as T
 
 from lhcc.ir.tir import Expr, Stmt, get, integer, loop, put, register, sequence, var
@@ -21,9 +23,12 @@ class SumsKernel(WideKernel):
         """All products of a group of inputs and the current output, added to the sums."""
         raise NotImplementedError
 
+    def unit_code(self, tile: TileClass, base: Expr, image: Expr, y: Expr, x: Expr) -> list[Stmt]:
+        return self.tile_code(tile, base, partial(self._finish, tile, image, y, x))
+
     def tile_code(self, tile: TileClass, base: Expr, finish: Finish) -> list[Stmt]:
         lanes, last = self.spec.lanes, self.groups - 1
-        waiting, group = self.waiting(tile), var("group")
+        waiting, group = self.waiting(tile.sums), var("group")
         sums = [register(f"sum{s}", f"float32x{lanes}") for s in range(tile.sums)]
         place = self.out * integer(tile.sums * lanes)
         cut = [s for s in range(tile.sums) if tile.cuts(s, self.spec.result[3])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from lhcc.ir.reference_ops import DIALECT
 from lhcc.passes.encode_elements import Widened
-from lhcc.targets.cpu import patterns, wide_forms
+from lhcc.targets.cpu import wide_forms
 from lhcc.targets.cpu.encode import widened
+from lhcc.targets.cpu.regions import FlatSpec
 from lhcc.targets.cpu.wide import WideSpec, pieces
 from lhcc.targets.cpu.wide_choice import WideChoice, WideLayer, choice_of
 from lhcc.tuning.space import Kernel, Task, random_map
@@ -30,14 +32,14 @@ def tasks(found: Sequence[tuple[WideLayer, Widened]], evict: int) -> list[Task]:
 
 def _task(key: str, alike: Sequence[tuple[WideLayer, Widened]], evict: int) -> Task:
     wide, untuned = alike[0]
-    layer, start = wide.layer, WideSpec.from_json(untuned.spec)
+    layer, start = wide.layer, wide_forms.spec_of(untuned.spec)
     choices = ranked(wide, choice_of(start))
 
     def kernel(choice: Mapping[str, Any]) -> Kernel:
         encoded = wide.encoded(WideChoice.from_dict(choice))
         assert encoded is not None
         made = widened(layer, *encoded)
-        spec = WideSpec.from_json(made.spec)
+        spec = wide_forms.spec_of(made.spec)
         return Kernel(made.spec, lambda: wide_forms.kernel(spec, layer.result), made.constants)
 
     def problem() -> Problem:
@@ -57,37 +59,42 @@ def _task(key: str, alike: Sequence[tuple[WideLayer, Widened]], evict: int) -> T
 
 
 def ranked(wide: WideLayer, first: WideChoice) -> list[tuple[WideChoice, float]]:
-    """Every choice that is worth measuring, with its estimate: `first`, the compiler's own, then the best."""
+    """Every choice that is worth measuring, with its estimate: `first`, the compiler's own, then the best.  All read
+    the input that is widened for the first."""
     found: dict[WideChoice, float] = {}
-    for choice in [first, *_grid(wide, first)]:
+    layouts: set[tuple[Any, ...]] = set()
+    for choice in [first, *_grid(wide)]:
         encoded = wide.encoded(choice)
-        if encoded is not None:
+        if encoded is not None and encoded[0].layout in (layouts or {encoded[0].layout}):
+            layouts.add(encoded[0].layout)
             found[choice] = wide.estimate(*encoded)
     limit = min(found.values()) * WORTH_MEASURING
     near = [item for item in found.items() if item[0] == first or item[1] <= limit]
     return sorted(near, key=lambda item: (item[0] != first, item[1]))
 
 
-def _grid(wide: WideLayer, first: WideChoice) -> list[WideChoice]:
+def _grid(wide: WideLayer) -> list[WideChoice]:
     """Even divisions of the image into register tiles, with more or less that is taken together."""
-    own = wide.encoded(first)
-    assert own is not None
-    height, across = own[0].result[2], len(own[0].row_starts)
-    bytes_near = first.near * first.rows * first.vectors
     found = []
-    for form in (False, True):
-        most = own[0].result[1] if wide_forms.module(form, wide.machine) is patterns else own[0].image[1]
-        for rows in pieces(height):
-            for vectors in pieces(across):
-                fitting = bytes_near / (rows * vectors)
-                nears = {max(1, min(most, round(fitting * share))) for share in NEAR}
-                found += [WideChoice(form, rows, vectors, near) for near in nears]
+    for by_patterns in (False, True):
+        form = wide_forms.module(by_patterns, wide.machine)
+        own = form.make_spec(wide.layer, wide.machine, wide.options.threads)
+        if own is None:
+            continue
+        most = own.result[1] if form.GROUPED == "outputs" else own.image[1]
+        bytes_near = own.near * own.rows * own.vectors
+        for rows, vectors in product(*map(pieces, own.most)):
+            fitting = bytes_near / (rows * vectors)
+            nears = {max(1, min(most, round(fitting * share))) for share in NEAR}
+            found += [WideChoice(by_patterns, rows, vectors, near) for near in nears]
     return found
 
 
 def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
     """What the kernel of that name makes of a planar map; what no kernel may read is not a number."""
     x = x.reshape(spec.image)
+    if isinstance(spec, FlatSpec):
+        return _flatten(x, spec)
     copies, width = spec.kernel[1] if spec.shifted else 1, spec.padded_width
     parts = np.zeros((*spec.image[:2], copies, spec.padded_rows, width), np.float32)
     rows = np.arange(spec.padded_rows) - spec.padding[0]
@@ -104,4 +111,22 @@ def widen(x: NDArray[np.float32], spec: WideSpec) -> NDArray[np.float32]:
     else:
         together = parts[:, :, 0].transpose(0, 2, 1, 3).reshape(spec.image[0], spec.padded_rows, -1)
         out[:, :, : together.shape[2]] = together
+    return out
+
+
+def _flatten(x: NDArray[np.float32], spec: FlatSpec) -> NDArray[np.float32]:
+    out = np.full(spec.wide, np.nan, np.float32)
+    for copy in spec.copies:
+        rows, columns = (
+            start + np.arange(count) * step
+            for start, count, step in zip(copy.start, (copy.rows, copy.width), copy.steps, strict=True)
+        )
+        inside = [(at >= 0) & (at < size) for at, size in zip((rows, columns), spec.image[2:], strict=True)]
+        part = np.zeros((*spec.image[:2], copy.rows, copy.width), np.float32)
+        part[:, :, inside[0][:, None] & inside[1]] = x[:, :, rows[inside[0]]][..., columns[inside[1]]].reshape(
+            *spec.image[:2], -1
+        )
+        if not copy.padded:
+            part[:, :, ~inside[0]] = np.nan
+        out[:, :, copy.at : copy.at + copy.rows * copy.width] = part.reshape(*spec.image[:2], -1)
     return out

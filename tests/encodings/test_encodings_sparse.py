@@ -38,7 +38,7 @@ def _pattern_pruned(rng: np.random.Generator, outputs: int, inputs: int, count: 
 def test_patterns_round_trip_is_exact(seed: int) -> None:
     rng = np.random.default_rng(seed)
     weight = _pattern_pruned(rng, int(rng.integers(1, 20)), int(rng.integers(1, 20)), int(rng.integers(1, 9)))
-    encoded = patterns.from_dense(weight, block=int(rng.integers(1, 12)))
+    encoded = patterns.from_dense(weight, block=int(rng.integers(1, 12)), equal=bool(seed % 2))
     if not weight.any():
         assert encoded is None
         return
@@ -47,6 +47,24 @@ def test_patterns_round_trip_is_exact(seed: int) -> None:
     kernels, values = encoded.starts()
     assert kernels[-1] == len(encoded.index)
     assert values[-1] == len(encoded.values)
+
+
+def test_equal_runs_are_equally_long_until_nothing_is_left() -> None:
+    rng = np.random.default_rng(5)
+    weight = _pattern_pruned(rng, 64, 24, 4)
+    encoded = patterns.from_dense(weight, block=16, equal=True)
+    assert encoded is not None and encoded.parts == 4
+    np.testing.assert_array_equal(encoded.to_dense(), weight)
+    kernels, _ = encoded.starts()
+    runs = np.diff(kernels).reshape(encoded.parts, 24, len(encoded.taps))
+    for pattern in range(len(encoded.taps)):
+        length = runs[0, :, pattern].max()
+        before = runs[:, :, pattern].cumsum(axis=0) - runs[:, :, pattern]
+        left = runs[:, :, pattern].sum(axis=0) - before
+        np.testing.assert_array_equal(runs[:-1, :, pattern], np.minimum(length, left[:-1]))
+        assert abs(length - runs[:, :, pattern].sum() / (24 * encoded.parts)) <= 0.5
+    for begin, end in zip(kernels[:-1], kernels[1:], strict=True):
+        assert (np.diff(encoded.index[begin:end, 0]) > 0).all()
 
 
 def test_too_many_patterns_are_declined() -> None:

@@ -20,13 +20,13 @@ from lhcc.runtime.codegen import compile_kernels  # noqa: E402
 from lhcc.runtime.library import ffi  # noqa: E402
 from lhcc.runtime.loader import load_kernels  # noqa: E402
 from lhcc.runtime.memory import allocate  # noqa: E402
-from lhcc.targets.cpu import wide_forms, wide_tuning  # noqa: E402
+from lhcc.targets.cpu import patterns, wide_forms, wide_tuning  # noqa: E402
 from lhcc.targets.cpu.encode import widened  # noqa: E402
 from lhcc.targets.cpu.machine import LINE  # noqa: E402
 from lhcc.targets.cpu.pattern_sums import reads  # noqa: E402
+from lhcc.targets.cpu.regions import NOTHING  # noqa: E402
 from lhcc.targets.cpu.wide import GOLDEN, SETS, WideSpec  # noqa: E402
 from lhcc.targets.cpu.wide_choice import WideLayer  # noqa: E402
-from lhcc.targets.cpu.widen import widen  # noqa: E402
 from lhcc.tuning.worker import Code, Worker  # noqa: E402
 
 HOST: Any = base.parse("cpu").machine  # type: ignore[attr-defined]
@@ -79,9 +79,6 @@ def test_every_form_computes_the_convolution(case: dict[str, Any], lanes: int, r
     for by_patterns in (False, True):
         form = wide_forms.module(by_patterns, machine)
         spec = form.make_spec(made, machine, 1)
-        if spec is None:
-            assert registers < spec_registers(made)  # too few to hold the inputs of one row
-            continue
         encoded = form.encode(made.weight, spec)
         spec = replace(spec, taps=encoded.taps) if by_patterns else spec
         check_widen(spec)
@@ -93,19 +90,50 @@ def test_every_form_computes_the_convolution(case: dict[str, Any], lanes: int, r
         worker.load(0, 0, Code(library, "k", kernel.constants))  # raises when the result is wrong
 
 
-def spec_registers(made: ConvLayer) -> int:
-    """Registers that one row of outputs takes where inputs are held in them."""
-    return made.kernel[1] * ((made.kernel[0] - 1) * made.dilation[0] + 1) + 1 + 2
-
-
 def check_widen(spec: WideSpec) -> None:
     """The compiled kernel writes all of what the numpy one does."""
     x = np.random.default_rng(0).standard_normal(spec.image).astype(np.float32)
-    library = compile_kernels({"widen": widen(spec, spec.image)}, HOST.tvm_target(), jobs=1)
+    library = compile_kernels({"widen": wide_forms.widening(spec.to_json(), spec.image)}, HOST.tvm_target(), jobs=1)
     arrays = [allocate(4 * int(np.prod(shape))).view("float32").reshape(shape) for shape in (spec.image, spec.wide)]
     arrays[0][...], arrays[1][...] = x, np.nan
     load_kernels(library)["widen"](*map(ffi().from_dlpack, arrays))
     np.testing.assert_array_equal(arrays[1], wide_tuning.widen(x, spec))
+
+
+@pytest.mark.parametrize("lanes", [4, 16])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_rectangles_cover_the_result_and_read_what_it_needs(case: dict[str, Any], lanes: int) -> None:
+    made = layer(np.random.default_rng(len(str(case))), **case)
+    spec = patterns.make_spec(made, replace(HOST, lanes=lanes, registers=32), 1)
+    assert spec is not None
+    x = np.arange(1, 1 + np.prod(spec.image), dtype=np.float32).reshape(spec.image)[:1, :1]
+    wide = wide_tuning.widen(x, replace(spec, image=(1, 1, *spec.image[2:]))).reshape(-1)
+    padded = np.pad(x[0, 0], 200)
+    seen = np.zeros(spec.result[2] * spec.result[3], int)
+    for tile, to, start in spec.tiles():
+        for lane, count, position in tile.pieces:
+            pixels = to + position + np.arange(count)
+            seen[pixels] += 1
+            vectors, lane_of = np.divmod(lane + np.arange(count), lanes)
+            of = zip(np.divmod(pixels, spec.result[3]), spec.strides, spec.padding, strict=True)
+            y, across = (200 + n * s - p for n, s, p in of)
+            for tap in range(spec.kernel[0] * spec.kernel[1]):
+                down, right = (k * d for k, d in zip(divmod(tap, spec.kernel[1]), spec.dilation, strict=True))
+                needed = padded[y + down, across + right]
+                reads = np.array(tile.reads)[vectors, tap]
+                found = wide[np.where(reads == NOTHING, 0, start + reads + lane_of)]
+                np.testing.assert_array_equal(np.where(reads == NOTHING, 0, found), needed)
+    assert (seen == 1).all()
+
+
+def test_rows_and_columns_at_the_border_leave_out_their_padding() -> None:
+    made = layer(np.random.default_rng(3), (14, 14))
+    made = replace(made, padding=(1, 1, 1, 1), result=(*made.result[:2], 14, 14))
+    spec = patterns.make_spec(made, replace(HOST, lanes=16, registers=32), 1)
+    assert spec is not None
+    vectors = [reads for tile, _, _ in spec.tiles() for reads in tile.reads]
+    live = [sum(reads[tap] != NOTHING for reads in vectors) for tap in range(9)]
+    assert live == [11, 12, 11, 12, 13, 12, 11, 12, 11]
 
 
 @pytest.mark.parametrize(("lanes", "registers"), MACHINES)
