@@ -224,4 +224,10 @@ on_device float sum_lanes(float value) {
   return value;
 }
 
+// The larger of a lane's numbers and those of the lane so far away.
+template <int N>
+on_device void max_lanes(float* values, int distance) {
+  for (int i = 0; i < N; ++i) values[i] = fmaxf(values[i], __shfl_xor_sync(0xffffffff, values[i], distance));
+}
+
 on_device float minus_infinity() { return __int_as_float(0xff800000); }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from lhcc.ir.tir import get, integer, put, var
 from lhcc.ir.vector import epilogue
 from lhcc.targets.cuda.arch import BLOCK, size_of
 from lhcc.targets.cuda.frame import Frame
+from lhcc.targets.cuda.pooling import Pooling
 from lhcc.targets.cuda.spec import ConvSpec, Integers, WindowSpec
 from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled, when
 
@@ -35,12 +37,14 @@ def _part(frame: Frame, part: Expr, channel: Expr) -> Part:
     position = frame.position(fragment, T.floordiv(frame.lane, integer(4)) + half * 8)
     image, y, x = divided(position, *spec.tile[1:])
     row, column, number, target = var("row"), var("column"), var("image"), var("target")
-    images, blocks, height, columns = spec.result
+    images, blocks, *extents = spec.result
+    each = 2 if spec.pooled else 1  # outputs along an axis that become one
+    height, columns = (extent // each for extent in extents)
     plane = number * blocks + T.floordiv(frame.out, integer(BLOCK // spec.lanes))
     where = [
         T.Bind(number, frame.image0 + image),
-        T.Bind(row, (frame.row0 + y) * spec.step[0] + frame.phase_row),
-        T.Bind(column, (frame.column0 + x) * spec.step[1] + frame.phase_column),
+        T.Bind(row, T.floordiv((frame.row0 + y) * spec.step[0] + frame.phase_row, integer(each))),
+        T.Bind(column, T.floordiv((frame.column0 + x) * spec.step[1] + frame.phase_column, integer(each))),
         T.Bind(target, ((plane * height + row) * columns + column) * BLOCK + channel),
     ]
     inside = both(
@@ -74,7 +78,7 @@ def ask(frame: Frame) -> list[Stmt]:
 def finish(frame: Frame) -> Stmt:
     """A lane holds, of two pixels of a fragment, `width` neighbouring channels, which it loads and stores at once."""
     spec, kind, width = frame.spec, frame.arithmetic.sum, 2 * frame.count
-    parts, words = spec.pixels * 2, width * size_of(spec.residual_element) // 4
+    parts, words, pooling = spec.pixels * 2, width * size_of(spec.residual_element) // 4, Pooling(spec)
     # residuals of several parts are loaded before any part is stored: one by one, each would wait for memory
     together = min(parts, HELD // words) if spec.residual else parts
     results, added, bias = local("results", width, kind), local("added", width, kind), local("bias_here", width, kind)
@@ -90,19 +94,37 @@ def finish(frame: Frame) -> Stmt:
         into = address(held, part * words)
         return [*here.where, when(here.inside, [call(f"fetch<{width}>", into, address(frame.r, here.target))])]
 
-    def store(first: int, part: Expr) -> list[Stmt]:
-        here, c, total = _part(frame, part + first, channel), var("c"), var("total", kind)
-        fragment, half = T.floordiv(part + first, integer(2)), T.floormod(part + first, integer(2))
+    def sums(part: Expr, into: Callable[[Expr, Expr], Stmt]) -> Stmt:
+        c, total = var("c"), var("total", kind)
+        fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
         place = (fragment * frame.count + T.floordiv(c, integer(2))) * 4 + half * 2 + T.floormod(c, integer(2))
         plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
         result = result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded)
-        sums = T.SeqStmt([T.Bind(total, get(frame.sums, place) + get(bias, c)), put(results, result, c)])
-        put_all = call(f"store_channels<{width}>", address(frame.y, here.target), address(results))
-        end = [unrolled(c, width, sums), put_all]
+        return unrolled(c, width, T.SeqStmt([T.Bind(total, get(frame.sums, place) + get(bias, c)), into(result, c)]))
+
+    def store(first: int, part: Expr) -> list[Stmt]:
+        here = _part(frame, part + first, channel)
+        end = [sums(part + first, lambda result, c: put(results, result, c))]
+        end.append(call(f"store_channels<{width}>", address(frame.y, here.target), address(results)))
         if spec.residual:
             fetched = call(f"fetched<{width}>", address(added), address(held, part * words), address(frame.r))
             end.insert(0, fetched)
         return [*here.where, when(here.inside, end)]
+
+    def store_largest(part: Expr) -> list[Stmt]:
+        upper, below = pooling.parts(part)
+        here = _part(frame, upper, channel)
+        largest = [sums(upper, lambda result, c: put(results, result, c))]
+        if below is not None:
+            largest.append(sums(below, lambda result, c: put(results, T.Max(get(results, c), result), c)))
+        largest += [call(f"max_lanes<{width}>", address(results), distance) for distance in pooling.lanes]
+        put_all = call(f"store_channels<{width}>", address(frame.y, here.target), address(results))
+        return [*largest, *here.where, when(both(here.inside, pooling.stores(frame.lane)), [put_all])]
+
+    if spec.pooled:
+        part = var("part")
+        code.append(unrolled(part, pooling.count, T.SeqStmt(store_largest(part))))
+        return when(_own(frame), code)
 
     for first in range(0, parts, together):
         for step in (fetch, store) if spec.residual else (store,):

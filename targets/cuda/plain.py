@@ -56,6 +56,8 @@ def _conv(spec: ConvSpec) -> Any:
     tile_image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
     inner_image, inner_row, inner_column = divided(inner, *spec.tile[1:])
     out, end_row, end_column = var("out"), row * spec.step[0] + phase_row, at_column * spec.step[1] + phase_column
+    each = 2 if spec.pooled else 1
+    rows, columns = rows // each, columns // each
 
     # one weight tile times one pixel
     warp = column * spec.warps[2] + split
@@ -81,12 +83,14 @@ def _conv(spec: ConvSpec) -> Any:
 
     channel = out * spec.lanes + lane
     plane = image * out_blocks + T.floordiv(channel, integer(BLOCK))
-    to = ((plane * rows + end_row) * columns + end_column) * BLOCK + T.floormod(channel, integer(BLOCK))
+    to_row, to_column = T.floordiv(end_row, integer(each)), T.floordiv(end_column, integer(each))
+    to = ((plane * rows + to_row) * columns + to_column) * BLOCK + T.floormod(channel, integer(BLOCK))
     plus = T.Cast(arithmetic.sum, get(r, to)) if spec.residual else None
     total = get(sums, lane) + get(bias, channel)
     result = result_of(spec, total, plus, table, channel, out_blocks * BLOCK)
+    largest = T.Max(result, T.Cast(arithmetic.sum, get(y, to))) if spec.pooled else result
     inside = both(
-        out >= integer(0), image < integer(images), end_row < integer(rows), end_column < integer(columns)
+        out >= integer(0), image < integer(images), to_row < integer(rows), to_column < integer(columns)
     )  # fmt: skip
     pixels = [
         T.Bind(image, tile_image * spec.tile[0] + inner_image),
@@ -98,7 +102,7 @@ def _conv(spec: ConvSpec) -> Any:
             [
                 loop(lane, spec.lanes, [put(sums, const(0, 1, arithmetic.sum), lane)]),
                 loop(split, spec.warps[2], [loop(stage, stage_count, [entries])]),
-                loop(lane, spec.lanes, [put(y, T.Cast(spec.target_element, result), to)]),
+                loop(lane, spec.lanes, [put(y, T.Cast(spec.target_element, largest), to)]),
             ],
         ),
     ]
@@ -113,7 +117,9 @@ def _conv(spec: ConvSpec) -> Any:
         *([residual] if spec.residual else []),
     ]
     views = [see_x, see_y, see_w, *([see_r] if spec.residual else [])]
-    return function([*operands, target], [*views, T.AllocBuffer(sums), loop(group, spec.groups, [every])])
+    least, size = var("least"), images * out_blocks * rows * columns * BLOCK
+    clear = [loop(least, size, [put(y, T.min_value(spec.target_element), least)])] if spec.pooled else []
+    return function([*operands, target], [*views, T.AllocBuffer(sums), *clear, loop(group, spec.groups, [every])])
 
 
 def _weight(spec: ConvSpec, entry: Expr, depth: Expr, channel: Expr) -> Expr:

@@ -50,6 +50,7 @@ class ConvSpec:
     activation: str
     residual: str
     integers: Integers | None = None
+    pooled: bool = False  # of every 2 x 2 outputs the largest is stored
 
     @property
     def arithmetic(self) -> Arithmetic:

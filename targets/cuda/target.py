@@ -25,6 +25,7 @@ from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.kernels import packed_kernel
 from lhcc.targets.cuda.pack import pack
 from lhcc.targets.cuda.plain import plain_kernel
+from lhcc.targets.cuda.pooling import TakeInPooling
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class CudaTarget:
             UnfoldFewChannels(BLOCK),
             ChooseLayouts(BLOCK, element, few_channels=0, elementwise=True),
             PackTiles(partial(pack, machine=self.machine, options=options)),
+            TakeInPooling(),
         ]
 
     def lowering_passes(self, options: Options) -> list[Pass]:

@@ -364,6 +364,17 @@ inline float sum_lanes(float value) {
   return sum;
 }
 
+template <int N>
+inline void max_lanes(float* values, int distance) {
+  using namespace emulated;
+  static_assert(N <= 16, "more than a lane can give");
+  memcpy(self().given, values, 4 * N);
+  exchange();
+  const Thread& other = lane(block.current % WARP ^ distance);
+  for (int i = 0; i < N; ++i) values[i] = fmaxf(values[i], f32(other.given[i], 0));
+  exchange();
+}
+
 inline float minus_infinity() { return -INFINITY; }
 
 template <typename T>
