@@ -35,6 +35,7 @@ ASKED: dict[Row, float] = {
 CURVE: list[Row] = [("vgg16-cifar", density, 128) for density in (0.2, 0.35, 0.5, 0.75, 1.0)]
 ERRORS = {"fp32": 1e-5, "fp16": 2e-3}
 ROUNDS, SLICE_MS = 15, 40.0
+RIVALS = ("cudnn", "inductor")
 
 
 def rows(text: str | None, artifacts: Path | None = None) -> list[Row]:
@@ -134,7 +135,8 @@ def measure(row: Row, args: argparse.Namespace, report: Report) -> Case:
     driver = compiled.loaded().driver
     contenders = [cuda_peers.ours(compiled, x)]
     results = [Result("lhcc", "fp16", "ours")]
-    for name, make in (("cudnn", cuda_peers.cudnn), ("inductor", cuda_peers.inductor)):
+    rivals = {"cudnn": cuda_peers.cudnn, "inductor": cuda_peers.inductor}
+    for name, make in ((name, rivals[name]) for name in args.rivals):
         try:
             contenders.append(make(model_file(row), x))
             results.append(Result(name, "fp16", version=contenders[-1].version))
@@ -211,6 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precisions", default="fp16,fp32", help="whose answers are checked")
     parser.add_argument("--answers-only", action="store_true", help="measure nothing: for compute-sanitizer")
     parser.add_argument("--profile", action="store_true", help="the layers of every row")
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="inductor takes minutes a network")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--slice-ms", type=float, default=SLICE_MS)
     parser.add_argument("--json", type=Path)
