@@ -1,6 +1,6 @@
 """Where the time of a model goes on a GPU, by the GPU's own events: between any two kernels, and around whole runs.
 
-Events between kernels keep them apart, so the layers sum up to a little more than a run of the graph takes.
+Events between kernels keep them apart, so the layers sum up to more than a run of the graph takes, where they overlap.
 """
 
 from __future__ import annotations
