@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-nn = torch.nn
+
+from torch import nn  # noqa: E402
 
 from lhcc.targets.cuda.pack import Candidate, Problem  # noqa: E402
 from tests.targets_cuda.carried import TOLERANCE, relative_error  # noqa: E402
