@@ -30,18 +30,20 @@ def conv_kernel(spec: ConvSpec) -> Any:
     frame = Frame(spec)
     staging, products = Staging(frame), Products(frame)
     start = [*frame.views, *map(T.AllocBuffer, frame.registers), *frame.place()]
-    clear, end = [*products.clear(), *products.rows()], [*products.add_up(), finish(frame)]
+    end = [*products.add_up(), finish(frame)]
     wait = call(WAIT)
     if spec.copiers:
         copy = [*staging.reads(), *staging.early(), wait, *staging.ahead()]
         copy.append(_stages(frame, staging.arrived(), staging.following))
-        multiply = [*clear, wait, *ask(frame), _stages(frame, [], products.stage), *end]
+        multiply = [*products.ask_bias(), *products.rows(), wait, *ask(frame), *products.begin()]
+        multiply += [_stages(frame, [], products.stage), *end]
         copy += [call("__syncthreads")] * products.meetings
         multiplies = frame.threads.thread < integer(spec.multipliers)
         body = [*start, T.IfThenElse(multiplies, sequence(multiply), sequence(copy))]
     else:
         both = _stages(frame, staging.arrived(), lambda stage: staging.following(stage) + products.stage(stage))
-        body = [*start, *clear, *staging.reads(), *staging.early(), wait, *staging.ahead(), *ask(frame), both, *end]
+        body = [*start, *products.ask_bias(), *products.rows(), *staging.reads(), *staging.early(), wait]
+        body += [*staging.ahead(), *ask(frame), *products.begin(), both, *end]
     held = max(1, min(16, (512 if cost.registers(spec) <= 120 else 256) // spec.threads))
     return frame.threads.kernel(frame.operands, body, (spec.thread_blocks, 1), spec.threads, shared_bytes(spec), held)
 

@@ -53,15 +53,9 @@ def _part(frame: Frame, part: Expr, channel: Expr) -> Part:
     return Part(where, inside, target)
 
 
-def _channel(frame: Frame) -> tuple[Expr, Expr]:
-    """The first of the lane's channels, in its output block and in the block of the map."""
-    quarter = T.floormod(frame.lane, integer(4)) * (2 * frame.count)
-    return quarter, T.floormod(frame.out, integer(BLOCK // frame.spec.lanes)) * frame.spec.lanes + quarter
-
-
-def _own(frame: Frame) -> Expr:
-    """Whether this warp stores sums: not where it is one of several that share an output block, or has none."""
-    return both(T.EQ(frame.split, integer(0)), frame.out >= integer(0))
+def _channel(frame: Frame) -> Expr:
+    """The first of the lane's channels in the block of the map."""
+    return T.floormod(frame.out, integer(BLOCK // frame.spec.lanes)) * frame.spec.lanes + frame.quarter
 
 
 def ask(frame: Frame) -> list[Stmt]:
@@ -72,7 +66,7 @@ def ask(frame: Frame) -> list[Stmt]:
     lines = _part(frame, part, channel)
     asked = [*lines.where, when(lines.inside, [call("prefetch", address(frame.r, lines.target))])]
     every = unrolled(part, frame.spec.pixels * 2, T.SeqStmt(asked))
-    return [when(_own(frame), [T.Bind(channel, _channel(frame)[1]), every])]
+    return [when(frame.own, [T.Bind(channel, _channel(frame)), every])]
 
 
 def finish(frame: Frame) -> Stmt:
@@ -81,13 +75,11 @@ def finish(frame: Frame) -> Stmt:
     parts, words, pooling = spec.pixels * 2, width * size_of(spec.residual_element) // 4, Pooling(spec)
     # residuals of several parts are loaded before any part is stored: one by one, each would wait for memory
     together = min(parts, HELD // words) if spec.residual else parts
-    results, added, bias = local("results", width, kind), local("added", width, kind), local("bias_here", width, kind)
+    results, added = local("results", width, kind), local("added", width, kind)
     held = local("held", together * words, "int32")
     channel = var("channel")
-    quarter, in_block = _channel(frame)
-    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, bias, *([added, held] if spec.residual else []))]
-    code += [put(bias, get(frame.bias, frame.out * spec.lanes + quarter + c), integer(c)) for c in range(width)]
-    code.append(T.Bind(channel, in_block))
+    code: list[Stmt] = [T.AllocBuffer(b) for b in (results, *([added, held] if spec.residual else []))]
+    code.append(T.Bind(channel, _channel(frame)))
 
     def fetch(first: int, part: Expr) -> list[Stmt]:
         here = _part(frame, part + first, channel)
@@ -96,11 +88,9 @@ def finish(frame: Frame) -> Stmt:
 
     def sums(part: Expr, into: Callable[[Expr, Expr], Stmt]) -> Stmt:
         c, total = var("c"), var("total", kind)
-        fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
-        place = (fragment * frame.count + T.floordiv(c, integer(2))) * 4 + half * 2 + T.floormod(c, integer(2))
         plus, padded = get(added, c) if spec.residual else None, spec.result[1] * BLOCK
-        result = result_of(spec, total, plus, frame.table, frame.out * spec.lanes + quarter + c, padded)
-        return unrolled(c, width, T.SeqStmt([T.Bind(total, get(frame.sums, place) + get(bias, c)), into(result, c)]))
+        result = result_of(spec, total, plus, frame.table, frame.out * spec.lanes + frame.quarter + c, padded)
+        return unrolled(c, width, T.SeqStmt([T.Bind(total, get(frame.sums, frame.sum_of(part, c))), into(result, c)]))
 
     def store(first: int, part: Expr) -> list[Stmt]:
         here = _part(frame, part + first, channel)
@@ -124,13 +114,13 @@ def finish(frame: Frame) -> Stmt:
     if spec.pooled:
         part = var("part")
         code.append(unrolled(part, pooling.count, T.SeqStmt(store_largest(part))))
-        return when(_own(frame), code)
+        return when(frame.own, code)
 
     for first in range(0, parts, together):
         for step in (fetch, store) if spec.residual else (store,):
             part = var("part")
             code.append(unrolled(part, min(together, parts - first), T.SeqStmt(step(first, part))))
-    return when(_own(frame), code)
+    return when(frame.own, code)
 
 
 def result_of(

@@ -11,7 +11,7 @@ from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.fragments import tile_words
 from lhcc.targets.cuda.plan import OUTS, TILE_END, patch_bytes, pixel_bytes, record_of, weight_bytes
 from lhcc.targets.cuda.spec import ConvSpec
-from lhcc.targets.cuda.tir import Threads, call, divided, local, value, when
+from lhcc.targets.cuda.tir import Threads, both, call, divided, local, value, when
 
 Expr = Any
 Stmt = Any
@@ -67,7 +67,8 @@ class Frame:
         self.rows = local("rows", spec.pixels * (1 if arithmetic.preload else 2), "int32")
         self.reads = local("reads", spec.copies, "int32")
         self.ahead, self.offset = local("ahead", weights, "int32"), local("offset", 1, "int32")
-        self.registers = [self.sums, self.a, self.b, self.rows, self.reads]
+        self.bias_here = local("bias_here", 2 * self.count, arithmetic.sum)
+        self.registers = [self.sums, self.a, self.b, self.rows, self.reads, self.bias_here]
         self.registers += [self.ahead, self.offset] if arithmetic.preload else []
 
     def at(self, position: Expr | int) -> Expr:
@@ -113,6 +114,22 @@ class Frame:
             T.Bind(self.split, T.floordiv(warp, integer(across * columns))),
             T.Bind(self.out, self.at(self.warp_column + OUTS)),
         ]
+
+    @property
+    def quarter(self) -> Expr:
+        """The first of the lane's channels in its output block."""
+        return T.floormod(self.lane, integer(4)) * (2 * self.count)
+
+    @property
+    def own(self) -> Expr:
+        """Whether this warp stores sums: not where it is one of several that share an output block, or has none."""
+        return both(T.EQ(self.split, integer(0)), self.out >= integer(0))
+
+    def sum_of(self, part: Expr, channel: Expr) -> Expr:
+        """Where the sum of one of the lane's channels lies; a part is half a fragment."""
+        fragment, half = T.floordiv(part, integer(2)), T.floormod(part, integer(2))
+        pair = T.floordiv(channel, integer(2))
+        return (fragment * self.count + pair) * 4 + half * 2 + T.floormod(channel, integer(2))
 
     def position(self, fragment: Expr | int, row: Expr) -> Expr:
         """Which pixel of the thread block's tile is row `row` of a fragment."""

@@ -21,9 +21,18 @@ class Products:
         self.frame, self.spec, self.arithmetic = frame, frame.spec, frame.arithmetic
         self.size = self.spec.pixels * frame.count * 4  # sums of a lane
 
-    def clear(self) -> list[Stmt]:
-        index = var("index")
-        return [unrolled(index, self.size, put(self.frame.sums, const(0, 1, self.arithmetic.sum), index))]
+    def ask_bias(self) -> list[Stmt]:
+        """Loads the biases of the lane's channels; zeros where another warp begins with them."""
+        frame, index, c = self.frame, var("index"), var("c")
+        none = unrolled(index, 2 * frame.count, put(frame.bias_here, const(0, 1, self.arithmetic.sum), index))
+        place = frame.out * self.spec.lanes + frame.quarter + c
+        return [none, when(frame.own, [unrolled(c, 2 * frame.count, put(frame.bias_here, get(frame.bias, place), c))])]
+
+    def begin(self) -> list[Stmt]:
+        """Sums begin with the bias."""
+        frame, part, c = self.frame, var("part"), var("c")
+        put_one = put(frame.sums, get(frame.bias_here, c), frame.sum_of(part, c))
+        return [unrolled(part, 2 * self.spec.pixels, unrolled(c, 2 * frame.count, put_one))]
 
     def rows(self) -> list[Stmt]:
         """Where this lane's rows of the fragments start in a staged patch."""
