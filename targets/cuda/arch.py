@@ -85,7 +85,7 @@ class Arch:
 
     @property
     def processors(self) -> int:
-        """Multiprocessors of a typical card: only the cost model looks at it."""
+        """Multiprocessors of a typical card: answers do not depend on it."""
         return {75: 40, 80: 108, 86: 84, 87: 16, 89: 142, 90: 132}.get(self.number, 148)
 
     def arithmetic(self, precision: str) -> Arithmetic:

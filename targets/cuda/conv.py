@@ -44,8 +44,9 @@ def conv_kernel(spec: ConvSpec) -> Any:
         both = _stages(frame, staging.arrived(), lambda stage: staging.following(stage) + products.stage(stage))
         body = [*start, *products.ask_bias(), *products.rows(), *staging.reads(), *staging.early(), wait]
         body += [*staging.ahead(), *ask(frame), *products.begin(), both, *end]
-    held = max(1, min(16, (512 if cost.registers(spec) <= 120 else 256) // spec.threads))
-    return frame.threads.kernel(frame.operands, body, (spec.thread_blocks, 1), spec.threads, shared_bytes(spec), held)
+    shared = shared_bytes(spec)
+    held = cost.held(spec, shared)
+    return frame.threads.kernel(frame.operands, body, (spec.thread_blocks, 1), spec.threads, shared, held)
 
 
 def _stages(frame: Frame, before: list[Any], after: Callable[[Any], list[Any]]) -> Any:

@@ -116,7 +116,9 @@ class Problem(Space):
             min(load.staged, spec.arrivals) * patch + min(load.entries, most) * tile,
             load.staged * patch, load.entries, load.stages, float(math.prod(spec.result)) * BLOCK * size * maps,
         )  # fmt: skip
-        return cost.cycles(shape, self.machine.arch, self.arithmetic, cost.registers(spec))
+        most_registers = cost.REGISTERS // (cost.held(spec, shape.shared) * spec.threads)
+        registers = min(cost.registers(spec), most_registers)
+        return cost.cycles(shape, self.machine.arch, self.arithmetic, registers)
 
     def ranked(self) -> list[Candidate]:
         """Every choice, the estimate's favourite first."""
