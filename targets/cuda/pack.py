@@ -122,7 +122,9 @@ class Problem(Space):
 
     def ranked(self) -> list[Candidate]:
         """Every choice, the estimate's favourite first."""
-        candidates = [Candidate(choice, *self.estimate(choice)) for choice in self.choices() if self.fits(choice)]
+        fitting = [choice for choice in self.choices() if self.fits(choice)]
+        usual = [choice for choice in fitting if self.usual(choice)]
+        candidates = [Candidate(choice, *self.estimate(choice)) for choice in usual or fitting]
         if not candidates:
             raise TargetError(
                 f"layer '{self.layer.name}' has a window that does not fit into shared memory", "use target cpu"

@@ -150,10 +150,13 @@ class Space:
         """Whether the hardware can hold it."""
         spec = self.spec(choice)
         return (
-            spec.copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
-            and cost.registers(spec) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
+            cost.registers(spec) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
             and shared_bytes(spec) <= self.machine.arch.shared
         )
+
+    def usual(self, choice: Choice) -> bool:
+        """Whether no thread has much to copy, which is worth while where nothing else fits alone."""
+        return self.spec(choice).copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
 
 
 def _even(extent: int, most: int) -> int:

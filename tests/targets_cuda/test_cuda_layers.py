@@ -105,6 +105,18 @@ def test_some_drawn_choices_have_warps_that_only_copy() -> None:
     assert any("copied by" in text for text in schedules) and any("copied by" not in text for text in schedules)
 
 
+def test_a_large_window_fits_the_smallest_shared_memory() -> None:
+    """AlexNet's first layer: only small tiles fit, of which every thread copies much."""
+    module = torch.nn.Conv2d(3, 20, 11, 4, 2).eval()
+    x = torch.randn(1, 3, 63, 63, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = module.double()(x.double()).numpy()
+    (executable,) = compile_without_gpu((module.float(), "cuda:arch=sm_75", {"inputs": (x,)}))
+    with emulated_gpu():
+        got = executable(x.numpy())
+    assert relative_error(got, expected) <= TOLERANCE["fp32"]
+
+
 @pytest.mark.parametrize("number", range(len(LAYERS)))
 def test_random_layer_agrees_with_float64(number: int) -> None:
     x, expected, executable, words = _compiled()[number]
