@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,8 +47,9 @@ class Loaded:
 
     def _function(self, record: dict[str, Any]) -> Function:
         grid = (record["grid"][0], record["grid"][1])
-        function = self.driver.function(self.module, record["kernel"], grid, record["threads"], record["shared"])
-        return replace(function, waits=record.get("waits", False))
+        return self.driver.function(
+            self.module, record["kernel"], grid, record["threads"], record["shared"], record.get("waits", False)
+        )
 
     def _pointer(self, operand: Operand, inputs: Sequence[int], outputs: Sequence[int]) -> int:
         if operand.kind == "input":

@@ -63,12 +63,16 @@ def _library(name: str) -> Any:
 def version() -> str | None:
     """The CUDA version of the driver; None where there is none."""
     try:
-        found = c_int()
-        if _library(LIBRARY).cuDriverGetVersion(byref(found)):
-            return None
+        found = _version()
     except NoDriver:
         return None
-    return f"{found.value // 1000}.{found.value % 1000 // 10}"
+    return f"{found // 1000}.{found % 1000 // 10}" if found else None
+
+
+def _version() -> int:
+    """The same as the driver puts it, 12030 for 12.3; 0 where it does not answer."""
+    found = c_int()
+    return 0 if _library(LIBRARY).cuDriverGetVersion(byref(found)) else found.value
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,7 @@ class Driver:
     @property
     def overlaps(self) -> bool:
         """Whether a graph's kernels that wait can begin before the ones before them have ended."""
-        found = c_int()
-        self.call("cuDriverGetVersion", byref(found))
-        return self.capability >= 90 and found.value >= OVERLAPPING_SINCE
+        return self.capability >= 90 and _version() >= OVERLAPPING_SINCE
 
     # ---- memory
     def allocate(self, size: int) -> int:
@@ -171,12 +173,14 @@ class Driver:
     def unload(self, module: int) -> None:
         self.library.cuModuleUnload(c_void_p(module))
 
-    def function(self, module: int, name: str, grid: tuple[int, int], threads: int, shared: int) -> Function:
+    def function(
+        self, module: int, name: str, grid: tuple[int, int], threads: int, shared: int, waits: bool = False
+    ) -> Function:
         handle = c_void_p()
         self.call("cuModuleGetFunction", byref(handle), c_void_p(module), name.encode())
         if shared > 48 << 10:
             self.call("cuFuncSetAttribute", handle, DYNAMIC_SHARED, shared)
-        return Function(handle.value or 0, grid, threads, shared)
+        return Function(handle.value or 0, grid, threads, shared, waits)
 
     def launch(self, function: Function, arguments: Any, stream: int) -> None:
         self.call(
@@ -227,10 +231,11 @@ class Graph:
         self.nodes: list[c_void_p] = []
         self.graph, self.executable = c_void_p(), c_void_p()  # the first must live on: its nodes are named by exchange
         driver.call("cuGraphCreate", byref(self.graph), c_uint(0))
+        can_overlap = driver.overlaps
         for function, pointers in launches:
             node, before = c_void_p(), (c_void_p * 1)(*self.nodes[-1:])
             parameters, _kept = self._parameters(function, pointers)
-            overlaps = function.waits and driver.overlaps
+            overlaps = function.waits and can_overlap
             count = c_size_t(0 if overlaps else min(1, len(self.nodes)))
             driver.call("cuGraphAddKernelNode_v2", byref(node), self.graph, before, count, byref(parameters))
             if overlaps and self.nodes:

@@ -38,13 +38,12 @@ def _part(frame: Frame, part: Expr, channel: Expr) -> Part:
     image, y, x = divided(position, *spec.tile[1:])
     row, column, number, target = var("row"), var("column"), var("image"), var("target")
     images, blocks, *extents = spec.result
-    each = 2 if spec.pooled else 1  # outputs along an axis that become one
-    height, columns = (extent // each for extent in extents)
+    height, columns = (extent // spec.merged for extent in extents)
     plane = number * blocks + T.floordiv(frame.out, integer(BLOCK // spec.lanes))
     where = [
         T.Bind(number, frame.image0 + image),
-        T.Bind(row, T.floordiv((frame.row0 + y) * spec.step[0] + frame.phase_row, integer(each))),
-        T.Bind(column, T.floordiv((frame.column0 + x) * spec.step[1] + frame.phase_column, integer(each))),
+        T.Bind(row, T.floordiv((frame.row0 + y) * spec.step[0] + frame.phase_row, integer(spec.merged))),
+        T.Bind(column, T.floordiv((frame.column0 + x) * spec.step[1] + frame.phase_column, integer(spec.merged))),
         T.Bind(target, ((plane * height + row) * columns + column) * BLOCK + channel),
     ]
     inside = both(

@@ -56,8 +56,7 @@ def _conv(spec: ConvSpec) -> Any:
     tile_image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
     inner_image, inner_row, inner_column = divided(inner, *spec.tile[1:])
     out, end_row, end_column = var("out"), row * spec.step[0] + phase_row, at_column * spec.step[1] + phase_column
-    each = 2 if spec.pooled else 1
-    rows, columns = rows // each, columns // each
+    rows, columns = rows // spec.merged, columns // spec.merged
 
     # one weight tile times one pixel
     warp = column * spec.warps[2] + split
@@ -83,7 +82,7 @@ def _conv(spec: ConvSpec) -> Any:
 
     channel = out * spec.lanes + lane
     plane = image * out_blocks + T.floordiv(channel, integer(BLOCK))
-    to_row, to_column = T.floordiv(end_row, integer(each)), T.floordiv(end_column, integer(each))
+    to_row, to_column = (T.floordiv(end, integer(spec.merged)) for end in (end_row, end_column))
     to = ((plane * rows + to_row) * columns + to_column) * BLOCK + T.floormod(channel, integer(BLOCK))
     plus = T.Cast(arithmetic.sum, get(r, to)) if spec.residual else None
     total = get(sums, lane) + get(bias, channel)

@@ -54,6 +54,7 @@ class Space:
         self._encoded: dict[tuple[int, bool], Tiles] = {}
         self._counts: dict[tuple[int, bool], NDArray[np.int64]] = {}
         self._loads: dict[tuple[int, bool, int, int, int, int], Load] = {}
+        self._specs: dict[Choice, ConvSpec] = {}
 
     def encoded(self, lanes: int, dense: bool) -> Tiles:
         key = (lanes, dense)
@@ -135,6 +136,11 @@ class Space:
                                         yield Choice(dense, lanes, pixels, *warps, *tile, *staged, copiers)
 
     def spec(self, choice: Choice) -> ConvSpec:
+        if choice not in self._specs:
+            self._specs[choice] = self._spec(choice)
+        return self._specs[choice]
+
+    def _spec(self, choice: Choice) -> ConvSpec:
         load = self.load(choice)
         stages = load.most_stages + MORE_STAGES
         tile = (choice.images, choice.height, choice.width)

@@ -53,6 +53,11 @@ class ConvSpec:
     pooled: bool = False  # of every 2 x 2 outputs the largest is stored
 
     @property
+    def merged(self) -> int:
+        """Outputs along an axis that become one."""
+        return 2 if self.pooled else 1
+
+    @property
     def arithmetic(self) -> Arithmetic:
         return INTEGERS[self.integers.source] if self.integers else Arch(self.arch).arithmetic(self.precision)
 
