@@ -20,6 +20,7 @@ from benchmarks.session import Session, parser
 
 SHARE_OF_IDEAL = 0.85
 CHANNELS = 256
+RUNTIMES = ("onnxruntime", "lhcc")
 Draw = Callable[[np.random.Generator, masks.Shape], masks.Mask]
 
 # How a layer's zeros are drawn, and the share of the ideal that is asked; None asks only not to be slower than dense.
@@ -50,12 +51,8 @@ def main() -> int:
         pruned = _file(shape, name, drawn)
         kept = float(np.mean(drawn))
         for threads in session.thread_counts:
-            peers = [
-                runtime_peer("onnxruntime", pruned, threads),
-                runtime_peer("onnxruntime", dense, threads, name="onnxruntime, no zeros"),
-                runtime_peer("lhcc", pruned, threads),
-                runtime_peer("lhcc", dense, threads, name="lhcc, no zeros"),
-            ]
+            peers = session.peers(pruned, threads, RUNTIMES)
+            peers += [runtime_peer(runtime, dense, threads, name=f"{runtime}, no zeros") for runtime in RUNTIMES]
             title = f"{args.stack} x {name} {shape}, {kept:.1%} kept"
             case = session.measure(title, peers, threads, layer=name, kept=kept, stack=args.stack)
             speed = speed_up(case.result("lhcc, no zeros"), case.result("lhcc"))

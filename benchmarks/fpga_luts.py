@@ -135,7 +135,8 @@ def _peers(matrix: np.ndarray, setting: str) -> Iterator[tuple[str, AdderGraph]]
     for peer, function in (("alkaid", "cmvm_solve"), ("da4ml", "solve")):
         try:
             call = getattr(importlib.import_module(f"{peer}.cmvm"), function)
-        except ImportError:
+        except ImportError as error:  # also where something that it needs is missing
+            print(f"{peer} is not among the peers: {error}", file=sys.stderr)
             continue
         answer = call(np.ascontiguousarray(matrix, dtype=np.float32), **options)
         graph = AdderGraph.from_network(network_of(getattr(answer, "solutions", answer), len(matrix)))

@@ -7,15 +7,17 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, TypeVar
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parent.parent
+Found = TypeVar("Found")
+SAME_MACHINE = ("cpu", "cpus_usable", "vector_units", "caches")
 
 
 @dataclass
@@ -132,6 +134,23 @@ class Report:
     def missed(self) -> list[Figure]:
         return [figure for figure in self.figures if not figure.met]
 
+    def add(self, found: Case | Figure) -> None:
+        """In the place of what was found before under the same name."""
+        if isinstance(found, Case):
+            _replace(self.cases, found, lambda case: case.title)
+        else:
+            _replace(self.figures, found, lambda figure: figure.name)
+
+    def take(self, other: Report) -> None:
+        """What another run of the same benchmark found on the same machine."""
+        same = [self.benchmark, *(self.origin.get("machine", {}).get(key) for key in SAME_MACHINE)]
+        if same != [other.benchmark, *(other.origin.get("machine", {}).get(key) for key in SAME_MACHINE)]:
+            raise ValueError(f"it holds figures of {other.benchmark} from another machine, or of another benchmark")
+        for case in other.cases:
+            self.add(case)
+        for figure in other.figures:
+            self.add(figure)
+
     def write(self, path: Path) -> None:
         versions = {result.peer: result.version for case in self.cases for result in case.results if result.version}
         record = {
@@ -147,6 +166,13 @@ class Report:
         unfinished = path.with_name(path.name + ".partial")
         unfinished.write_text(text + "\n")
         unfinished.replace(path)
+
+
+def _replace(found: list[Found], new: Found, name: Callable[[Found], str]) -> None:
+    """Puts `new` where one of its name stands, at the end if there is none."""
+    names = [name(one) for one in found]
+    place = names.index(name(new)) if name(new) in names else len(found)
+    found[place : place + 1] = [new]
 
 
 def read(path: Path) -> Report:

@@ -10,13 +10,15 @@ from typing import Any
 
 from benchmarks.measure import Peer, Plan, choose_cpus, measure, runtime_peer
 from benchmarks.progress import Progress
-from benchmarks.results import Case, Figure, Report, Result, fastest, origin, speed_up
+from benchmarks.results import Case, Figure, Report, Result, fastest, origin, read, speed_up
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark takes."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--json", type=Path, metavar="FILE", help="write commit, machine, medians and spread")
+    update = "update --json's FILE: what is not measured again stays in it"
+    result.add_argument("--update", action="store_true", help=update)
     result.add_argument("--check", action="store_true", help="exit 1 when a figure asked for is missed")
     result.add_argument("--quick", action="store_true", help="few short rounds: a smoke test, not a figure to quote")
     result.add_argument("--threads", default="1,2", help="thread counts (default 1,2)")
@@ -46,6 +48,11 @@ class Session:
         self.progress = Progress()
         settings = {"quick": self.quick, "rounds": self.rounds, "slice_s": self.slice_s, "threads": self.thread_counts}
         self.report = Report(name, settings={**settings, "realtime": args.realtime}, origin=origin())
+        if args.update and args.json is not None and args.json.exists():
+            try:
+                self.report.take(read(args.json))
+            except ValueError as error:
+                raise SystemExit(f"cannot update {args.json}: {error}") from None
         machine = self.report.origin["machine"]
         vectors, caches = " ".join(machine["vector_units"]), ", ".join(machine["caches"])
         print(f"{name} on {machine['cpu']} ({machine['cpus_usable']} CPUs; {vectors}; {caches})")
@@ -76,25 +83,33 @@ class Session:
         return self.keep(Case(title, threads, results, {**facts, "cpus": list(cpus)}))
 
     def keep(self, case: Case) -> Case:
-        self.report.cases.append(case)
+        # Cases of several runs can stand in one file: each says which sources it measured.
+        case.facts.setdefault("commit", self.report.origin["commit"])
+        self.report.add(case)
         print(f"\n{case.title}\n{table(case.results)}", flush=True)
+        self._write()
         return case
 
     def ask(self, name: str, value: float | None, asked: float, unit: str = "x", at_least: bool = True) -> None:
         """Records a figure that was asked for, next to what was found."""
-        self.report.figures.append(Figure(name, value, asked, unit, at_least))
-        print(f"  {'ok    ' if self.report.figures[-1].met else 'MISSED'} {self.report.figures[-1]}", flush=True)
+        figure = Figure(name, value, asked, unit, at_least)
+        self.report.add(figure)
+        print(f"  {'ok    ' if figure.met else 'MISSED'} {figure}", flush=True)
+        self._write()
 
     def finish(self) -> int:
-        """Writes the report and says what was missed; the exit code."""
-        if self.args.json is not None:
-            self.report.write(self.args.json)
+        """Says what was missed; the exit code."""
         missed = self.report.missed
         met = len(self.report.figures) - len(missed)
         print(f"\n{met} of {len(self.report.figures)} figures met")
         for figure in missed:
             print(f"missed: {figure}", file=sys.stderr if self.args.check else sys.stdout)
         return 1 if self.args.check and missed else 0
+
+    def _write(self) -> None:
+        """After every case, so that a run that is broken off leaves what it measured."""
+        if self.args.json is not None:
+            self.report.write(self.args.json)
 
 
 def table(results: Sequence[Result]) -> str:

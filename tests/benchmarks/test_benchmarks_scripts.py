@@ -102,3 +102,34 @@ def test_session_writes_its_report_and_check_decides_the_exit_code(
     report = read(tmp_path / "out.json")
     assert report.cases[0].title == "a case, 1 thread" and report.cases[0].facts["density"] == 0.1
     assert [figure.met for figure in report.figures] == [True, False]
+
+
+def test_what_a_file_holds_is_kept_but_for_what_is_measured_again(tmp_path: Path) -> None:
+    from benchmarks.results import Case, Report, Result, read
+    from benchmarks.session import Session, parser
+
+    file = tmp_path / "out.json"
+
+    def case(title: str, milliseconds: float) -> Case:
+        ours = Result("lhcc", role="ours")
+        ours.summarise([milliseconds])
+        return Case(title, 1, [ours])
+
+    def run(title: str, milliseconds: float, *arguments: str) -> Report:
+        session = Session("example", parser("").parse_args(["--json", str(file), *arguments]))
+        session.keep(case(title, milliseconds))
+        session.ask(f"{title}: time", milliseconds, 2.0, "ms", at_least=False)
+        return read(file)  # written before the run is over
+
+    run("a", 1.0)
+    assert [found.title for found in run("b", 1.0, "--update").cases] == ["a", "b"]
+    again = run("a", 3.0, "--update")
+    assert [(found.title, found.results[0].median_ms) for found in again.cases] == [("a", 3.0), ("b", 1.0)]
+    assert [(found.name, found.met) for found in again.figures] == [("a: time", False), ("b: time", True)]
+    assert [found.title for found in run("c", 1.0).cases] == ["c"]
+
+    other = read(file)
+    other.origin["machine"]["caches"] = ["L1 data 1K"]
+    other.write(file)
+    with pytest.raises(SystemExit, match="another machine"):
+        run("d", 1.0, "--update")
