@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from benchmarks.results import ROOT, Report, Result, read, speed_up
 
