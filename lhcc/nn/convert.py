@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -27,7 +27,8 @@ def to_lhc(
     `keep_dense` names the convolutions that are left alone: by default the first one, as in the paper.  Convolutions
     with groups are left alone too; rigid shapes exist for 3 x 3 kernels only, so the others get free ones.
     """
-    convolutions = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Conv2d}
+    everything = model.named_modules(remove_duplicate=False)
+    convolutions = {name: layer for name, layer in everything if type(layer) is nn.Conv2d}
     if not convolutions:
         raise ModelError("the model has no convolution to swap", "give a model with torch.nn.Conv2d layers")
     if keep_dense is None:
@@ -35,29 +36,28 @@ def to_lhc(
     unknown = sorted(set(keep_dense) - convolutions.keys())
     if unknown:
         raise ModelError(f"keep_dense names no convolution: {', '.join(unknown)}", f"known: {', '.join(convolutions)}")
-    for name, layer in convolutions.items():
-        if name in keep_dense or layer.groups > 1:
-            continue
-        fitting: Shapes = shapes if layer.kernel_size == (3, 3) else "free"
-        _replace(model, name, _as_lhc(layer, fitting, group_in, group_out))
-    return model
+    kept = {convolutions[name] for name in keep_dense}
+    swapped: dict[nn.Module, nn.Module] = {}
+    for layer in convolutions.values():
+        if layer not in kept and layer not in swapped and layer.groups == 1:
+            fitting: Shapes = shapes if layer.kernel_size == (3, 3) else "free"
+            swapped[layer] = _as_lhc(layer, fitting, group_in, group_out)
+    return _replaced(model, swapped)
 
 
 def fold_masks(model: nn.Module) -> nn.Module:
     """A copy of `model` in which masked convolutions are ordinary ones, with the mask multiplied into the weight."""
     folded = copy.deepcopy(model)
-    for name, layer in list(folded.named_modules()):
-        if isinstance(layer, MaskedConv2d):
-            plain = _bare(nn.Conv2d, layer)
-            with torch.no_grad():
-                mask = layer.mask()
-                plain.weight.copy_(torch.where(mask == 0, torch.zeros_like(mask), layer.weight * mask))
-                _copy_bias(layer, plain)
-            plain.train(layer.training)
-            if not name:
-                return plain
-            _replace(folded, name, plain)
-    return folded
+    return _replaced(folded, {layer: _folded(layer) for layer in folded.modules() if isinstance(layer, MaskedConv2d)})
+
+
+def _folded(layer: MaskedConv2d) -> nn.Conv2d:
+    plain = _bare(nn.Conv2d, layer)
+    with torch.no_grad():
+        mask = layer.mask()
+        plain.weight.copy_(torch.where(mask == 0, torch.zeros_like(mask), layer.weight * mask))
+        _copy_bias(layer, plain)
+    return plain.train(layer.training)
 
 
 def _as_lhc(layer: nn.Conv2d, shapes: Shapes, group_in: int, group_out: int) -> LHConv2d:
@@ -93,6 +93,10 @@ def _copy_bias(source: nn.Conv2d, destination: nn.Conv2d) -> None:
         destination.bias.copy_(source.bias)
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+def _replaced(model: nn.Module, others: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The model with other layers in the places of some; one that stands in several places is still one layer there."""
+    for name, layer in list(model.named_modules(remove_duplicate=False)):
+        if layer in others and name:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, others[layer])
+    return others.get(model, model)
