@@ -12,7 +12,7 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from lhcc.ir import extrema
+from lhcc.ir import extrema, taking
 from lhcc.ir.graph import Rewriter, calls, op_name
 from lhcc.ir.log import Log
 
@@ -28,7 +28,7 @@ class LowerGeneric:
         legal = tvm.transform.Sequential(
             [
                 relax.transform.DecomposeOpsForInference(),
-                relax.transform.LegalizeOps(extrema.RULES),
+                relax.transform.LegalizeOps({**extrema.RULES, **taking.RULES}),
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
