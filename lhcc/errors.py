@@ -55,6 +55,12 @@ class ToolMissing(LhccError):
     """A tool or optional package is needed and is not installed."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, without its traceback and advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
 def near(name: str, names: Collection[str]) -> str:
     """The hint for a name that is unknown."""
     from difflib import get_close_matches

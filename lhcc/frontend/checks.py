@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from tvm import relax
 
-from lhcc.errors import InputError, LhccWarning, UnsupportedOperator
+from lhcc.errors import LhccWarning, UnsupportedOperator
 
 # The element types that a model may have; half.py widens two of them.
 HALVES = {"float16", "bfloat16"}
@@ -80,31 +80,3 @@ def warn_about_nan(tensor: str, found: bool) -> None:
     if found:
         text = f"weight '{tensor}' contains NaN: so will the outputs that depend on it"
         warnings.warn(text, LhccWarning, stacklevel=2)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, without its traceback and advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
-
-
-def spelled(shape: Sequence[int]) -> str:
-    """1x3x224x224"""
-    return "x".join(str(n) for n in shape)
-
-
-def given_shapes(names: list[str], inputs: Any, input_shapes: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name, from example inputs (in order or by name) or from shapes by name."""
-    if inputs is not None:
-        if not isinstance(inputs, Mapping):
-            values = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-            if len(values) != len(names):
-                raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), {len(values)} were given")
-            inputs = dict(zip(names, values, strict=True))
-        shapes = {name: tuple(value.shape) for name, value in inputs.items() if hasattr(value, "shape")}
-    else:
-        shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    for name in shapes:
-        if name not in names:
-            raise InputError(f"the model has no input '{name}'", f"its inputs are: {', '.join(names)}")
-    return shapes

@@ -167,18 +167,22 @@ def pool(
 
     `count_padding`: the divisor counts the padding asked for, but never what ceil mode adds beyond it.
     """
-    spatial, dtype, flat = shape_of(data)[2:], dtype_of(data), len(window) == 1
+    shape, dtype, flat = shape_of(data), dtype_of(data), len(window) == 1
+    alone = [0] if len(shape) == len(window) + 1 else []  # one image, without an axis of images
+    if flat or alone:
+        shape = (*[1] * len(alone), *shape[:-1], *[1] * flat, shape[-1])
+        data = reshape(data, shape)
     if flat:
-        data, spatial = _with_height(data), (1, *spatial)
         window, strides, dilation = (1, *window), (1, *strides), (1, *dilation)
         before, after = (0, *before), (0, *after)
+    spatial, extra = shape[2:], [*alone, *[2] * flat]
     axes = list(zip(spatial, window, strides, before, after, dilation, strict=True))
     counts = [pooled_length(n, k, s, b, a, d, ceil) for n, k, s, b, a, d in axes]
     # What the windows really reach, beyond the input: more than `after` in ceil mode, less when a stride leaves a rest.
     reach = [max((c - 1) * s + d * (k - 1) + 1 - b - n, 0) for c, (n, k, s, b, _, d) in zip(counts, axes, strict=True)]
     if kind == "max" and max(window) > LONG_WINDOW:
         out = _max_by_index(expr(data), axes, counts)
-        return relax.op.squeeze(out, [2]) if flat else out
+        return relax.op.squeeze(out, extra) if extra else out
     op = getattr(relax.op.nn, f"{kind}_pool{len(window)}d")
     geometry: dict[str, Any] = dict(
         pool_size=list(window), strides=list(strides), padding=[*before, *reach], dilation=list(dilation)
@@ -190,7 +194,7 @@ def pool(
         share = _counted_share(axes, counts) if count_padding else np.ones(1)
         if (share != 1).any():
             out = relax.op.multiply(out, constant((1 / share)[None, None].astype(dtype)))
-    return relax.op.squeeze(out, [2]) if flat else out
+    return relax.op.squeeze(out, extra) if extra else out
 
 
 def _max_by_index(data: Any, axes: Sequence[tuple[int, ...]], counts: Ints) -> Any:

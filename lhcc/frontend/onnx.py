@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tvm import relax
 
-from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import DTYPES, first_line, given_shapes, spelled, warn_about_nan
+from lhcc.errors import ModelError, first_line
+from lhcc.frontend.checks import DTYPES, warn_about_nan
+from lhcc.frontend.given import bound_shape, given_shapes
 from lhcc.frontend.layers import dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_graph import Converters, GraphImporter
@@ -46,7 +47,7 @@ def from_proto(
     declared = [value for value in graph.input if value.name not in weights]
     given = given_shapes([value.name for value in declared], inputs, input_shapes)
     parameters = {
-        value.name: relax.Var(value.name, relax.TensorType(_shape(value, given.get(value.name)), _dtype(value)))
+        value.name: relax.Var(value.name, relax.TensorType(bound_shape(value, given.get(value.name)), _dtype(value)))
         for value in declared
     }
     builder = LayerBuilder()
@@ -82,31 +83,3 @@ def _dtype(value: Any) -> str:
     if dtype not in DTYPES:
         raise ModelError(f"input '{value.name}' is of type {dtype}, which cannot be compiled")
     return dtype
-
-
-def _shape(value: Any, given: tuple[int, ...] | None) -> list[int]:
-    """The declared shape, every open dimension bound by the given one."""
-    name, tensor = value.name, value.type.tensor_type
-    hint = f"pass inputs=, input_shapes={{'{name}': ...}} or --input-shape {name}=..."
-    if not tensor.HasField("shape"):
-        if given is None and value.type.HasField("tensor_type"):
-            raise InputError(f"input '{name}' has no declared shape", hint)
-        return list(given or ())
-    dims = tensor.shape.dim
-    if given is not None and len(given) != len(dims):
-        raise InputError(f"input '{name}' has {len(dims)} dimensions, not the {len(given)} of {spelled(given)}")
-    shape = []
-    for axis, dim in enumerate(dims):
-        if dim.HasField("dim_value"):
-            if given is not None and given[axis] != dim.dim_value:
-                raise InputError(
-                    f"dimension {axis} of input '{name}' is {dim.dim_value} in the model, not {given[axis]}",
-                    "export the model with a dynamic dimension there",
-                )
-            shape.append(dim.dim_value)
-        elif given is not None:
-            shape.append(int(given[axis]))
-        else:
-            called = f" ('{dim.dim_param}')" if dim.dim_param else ""
-            raise InputError(f"dimension {axis}{called} of input '{name}' has no fixed size", hint)
-    return shape

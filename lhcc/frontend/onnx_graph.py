@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from lhcc.errors import ModelError
-from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line
+from lhcc.errors import LhccError, ModelError, first_line
+from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static
 from lhcc.frontend.layers import Value, constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.onnx_nodes import (
@@ -26,6 +26,7 @@ from lhcc.frontend.onnx_nodes import (
     dense,
     domain_of,
     evaluated,
+    misfit,
     opsets_of,
     resolved,
     spelled,
@@ -147,7 +148,17 @@ class GraphImporter:
             return self._converted(node, inputs, opset, name, opsets)
         except ValueNeeded as error:
             self._note_needed(node, inputs, error, name)
-        except NotImplementedError as error:
+        except LhccError:
+            raise
+        except Exception as error:
+            limit = isinstance(error, NotImplementedError)  # one of ours, or what TVM says in its own way
+            if (error.__cause__ or not limit) and (operands := misfit(node, inputs, opsets)):
+                raise ModelError(
+                    f"{spelled(node)} '{name}' cannot take {operands}",
+                    "check the model's graph, and the shapes given for its inputs",
+                ) from error
+            if not limit:
+                raise
             self.unsupported.note(spelled(node), name, first_line(error))
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import defs, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from lhcc.frontend.layers import Value
+from lhcc.frontend.layers import Value, dtype_of, known, shape_of
 
 
 def domain_of(domain: str) -> str:
@@ -52,22 +53,44 @@ def evaluated(node: Any, inputs: list[Value | None], opsets: dict[str, int]) -> 
     """The results by ONNX's own reference implementation; None where it has none."""
     feeds = {name: np.asarray(value) for name, value in zip(node.input, inputs, strict=True) if name}
     try:
-        graph = helper.make_graph(
-            [node],
-            "constant",
-            [
-                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-                for n, v in feeds.items()
-            ],
-            [onnx.ValueInfoProto(name=o) for o in node.output if o],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
-        with np.errstate(all="ignore"):
-            results = iter(ReferenceEvaluator(model).run(None, feeds))
+        results = iter(_computed(_reference(node, feeds, opsets), feeds))
     except Exception:  # the reference covers most of ONNX, not all; the node is then converted as any other
         return None
     values = [next(results) if output else None for output in node.output]
     return values if all(v is None or isinstance(v, (np.ndarray, np.generic)) for v in values) else None
+
+
+def misfit(node: Any, inputs: list[Value | None], opsets: dict[str, int]) -> str | None:
+    """The operands of a node that could not be converted, spelled, where ONNX's reference cannot take them either."""
+    operands = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
+    feeds = {
+        name: np.asarray(value) if known(value) is not None else np.zeros(shape_of(value), dtype_of(value))
+        for name, value in operands.items()
+    }
+    try:
+        reference = _reference(node, feeds, opsets)
+    except Exception:  # it does not know the operator
+        return None
+    try:
+        _computed(reference, feeds)
+    except Exception:
+        return ", ".join(f"{name} {feed.dtype}{list(feed.shape)}" for name, feed in feeds.items())
+    return None
+
+
+def _reference(node: Any, feeds: Mapping[str, NDArray[Any]], opsets: dict[str, int]) -> Any:
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        for name, value in feeds.items()
+    ]
+    graph = helper.make_graph([node], "node", inputs, [onnx.ValueInfoProto(name=o) for o in node.output if o])
+    versions = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=versions))
+
+
+def _computed(reference: Any, feeds: Mapping[str, NDArray[Any]]) -> Any:
+    with np.errstate(all="ignore"):
+        return reference.run(None, dict(feeds))
 
 
 def type_of(value: Value | None) -> Any:

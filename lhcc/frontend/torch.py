@@ -6,7 +6,7 @@ found.
 
 from __future__ import annotations
 
-import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +16,8 @@ import torch
 import tvm
 from torch.utils import _pytree as pytree
 
-from lhcc.errors import InputError, ModelError
-from lhcc.frontend.checks import first_line, given_shapes, spelled
+from lhcc.errors import InputError, ModelError, first_line
+from lhcc.frontend.given import example_arguments, given_shapes, open_dimension, spelled
 from lhcc.frontend.torch_program import convert
 
 
@@ -35,33 +35,21 @@ def from_torch(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] |
     if isinstance(model, torch.export.ExportedProgram):
         program = _bound(model, inputs, input_shapes)
     elif isinstance(model, torch.nn.Module):
-        program = _exported(model, *_arguments(model, inputs, input_shapes))
+        program = _exported(model, *example_arguments(model, inputs, input_shapes))
     else:
         raise ModelError(f"a model of type {type(model).__name__} cannot be imported", "give an nn.Module")
-    return convert(program.run_decompositions())
+    with _quietly():
+        program = program.run_decompositions()
+    return convert(program)
 
 
-def _tensor(value: Any) -> Any:
-    return value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-
-
-def _arguments(model: Any, inputs: Any, input_shapes: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and named example arguments of a module."""
-    if inputs is None and not input_shapes:
-        raise InputError(
-            f"a {type(model).__name__} needs example inputs to be traced",
-            "pass inputs=, or input_shapes= with one shape per argument of forward",
-        )
-    if isinstance(inputs, Mapping):
-        return (), {name: _tensor(value) for name, value in inputs.items()}
-    if inputs is not None:
-        return tuple(map(_tensor, inputs if isinstance(inputs, (tuple, list)) else [inputs])), {}
-    known = list(inspect.signature(model.forward).parameters)
-    strange = [name for name in input_shapes if name not in known]
-    if strange:
-        raise InputError(f"forward has no argument '{strange[0]}'", f"its arguments are: {', '.join(known)}")
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return (), {name: torch.zeros(tuple(shape), dtype=dtype) for name, shape in input_shapes.items()}
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what PyTorch says to its own programmers, such as warnings that it uses what it has deprecated."""
+    with warnings.catch_warnings():
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=kind)
+        yield
 
 
 @contextmanager
@@ -78,7 +66,7 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 def _exported(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
-        with _evaluating(model), torch.no_grad():
+        with _quietly(), _evaluating(model), torch.no_grad():
             return torch.export.export(model, args, kwargs)
     except Exception as error:
         raise ModelError(
@@ -105,10 +93,7 @@ def _bound(program: Any, inputs: Any, input_shapes: Any) -> Any:
                 if asked is not None and asked[axis] != size:
                     raise InputError(f"dimension {axis} of input '{name}' is {size} in the model, not {asked[axis]}")
             elif asked is None:
-                raise InputError(
-                    f"dimension {axis} ('{size}') of input '{name}' has no fixed size",
-                    f"pass inputs=, input_shapes={{'{name}': ...}} or --input-shape {name}=...",
-                )
+                raise open_dimension(name, axis, str(size))
             else:
                 dynamic = True
         shapes[name] = tuple(asked if asked is not None else declared)
@@ -125,6 +110,7 @@ def _bound(program: Any, inputs: Any, input_shapes: Any) -> Any:
 
 def _exported_again(program: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
-        return torch.export.export(program.module(), args, kwargs)
+        with _quietly():
+            return torch.export.export(program.module(), args, kwargs)
     except Exception as error:
         raise InputError(f"the program cannot take these shapes: {first_line(error)}") from error

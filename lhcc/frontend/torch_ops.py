@@ -98,6 +98,29 @@ def adaptive_avg_pool(node: Any, importer: Any) -> Any:
     return layers.pool("avg", data, window, window, none, none, [1] * len(sizes))
 
 
+@converter("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
+def adaptive_max_pool(node: Any, importer: Any) -> Any:
+    data, sizes = arguments(node, importer)
+    spatial = layers.shape_of(data)[-len(sizes) :]
+    if any(n % m for n, m in zip(spatial, sizes, strict=True)):
+        raise NotImplementedError(f"windows of different sizes: {list(spatial)} to {list(sizes)}")
+    window = [n // m for n, m in zip(spatial, sizes, strict=True)]
+    none = [0] * len(sizes)
+    pooled = layers.pool("max", data, window, window, none, none, [1] * len(sizes))
+    return importer.block_builder.emit(pooled), None
+
+
+@converter("native_group_norm.default")
+def group_norm(node: Any, importer: Any) -> Any:
+    data, gamma, beta, _, channels, _, groups, epsilon = arguments(node, importer)
+    dtype = layers.dtype_of(data)
+    gamma = layers.constant(np.ones(channels, dtype)) if gamma is None else gamma
+    beta = layers.constant(np.zeros(channels, dtype)) if beta is None else beta
+    spatial = list(range(2, len(layers.shape_of(data))))
+    normalised = relax.op.nn.group_norm(data, gamma, beta, groups, channel_axis=1, axes=spatial, epsilon=epsilon)
+    return importer.block_builder.emit(normalised), None, None
+
+
 @converter("addmm.default")
 def addmm(node: Any, importer: Any) -> Any:
     bias, left, right, *scales = arguments(node, importer)
@@ -143,6 +166,11 @@ def upsample_linear(node: Any, importer: Any) -> Any:
 @converter("upsample_bicubic2d.vec")
 def upsample_cubic(node: Any, importer: Any) -> Any:
     return _interpolated(node, importer, "cubic")
+
+
+@converter("_upsample_bilinear2d_aa.default", "_upsample_bicubic2d_aa.default")
+def upsample_antialiased(node: Any, importer: Any) -> Any:
+    raise NotImplementedError("antialiasing")
 
 
 def _interpolated(node: Any, importer: Any, mode: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,11 @@ from torch.utils import _pytree as pytree
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-from lhcc.errors import ModelError
-from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, first_line, warn_about_nan
-from lhcc.frontend.layers import constant
+from lhcc.errors import ModelError, first_line
+from lhcc.frontend import torch_elementwise, torch_indexing  # noqa: F401 - they add to CONVERTERS
+from lhcc.frontend.checks import DTYPES, Unsupported, check_dtype, check_static, warn_about_nan
+from lhcc.frontend.given import spelled
+from lhcc.frontend.layers import constant, dtype_of, shape_of
 from lhcc.frontend.naming import LayerBuilder
 from lhcc.frontend.torch_ops import CONVERTERS
 
@@ -121,9 +124,10 @@ def _converted(node: Any, importer: Any, unsupported: Unsupported) -> Any:
     """The Relax value of a node, or None when it had to be noted as unsupported."""
     name, layer = node.target.__name__, importer.block_builder.layer
     if node.target is operator.getitem:
-        picked = importer.env[node.args[0]][node.args[1]]
+        source, which = node.args
+        picked = _result(importer.env[source], which)
         if picked is None:
-            return unsupported.note(node.args[0].target.__name__, layer, f"its result {node.args[1]} is not computed")
+            return unsupported.note(source.target.__name__, layer, f"its result {which} is not computed")
         return picked if isinstance(picked, relax.Var) else importer.block_builder.emit(picked)
     if not _has_converter(node, importer):
         return unsupported.note(name, layer)
@@ -136,11 +140,28 @@ def _converted(node: Any, importer: Any, unsupported: Unsupported) -> Any:
             value = value if isinstance(value, relax.Var) else importer.block_builder.emit(value)
             check_static(value)
             check_dtype(value)
+            _check_type(value, node.meta.get("val"))
     except Exception as error:
         if name in CONVERTERS and not isinstance(error, NotImplementedError):
             raise  # ours: a bug, not a limit of TVM's importer
         return unsupported.note(name, layer, first_line(error))
     return value
+
+
+def _check_type(value: Any, traced: Any) -> None:
+    """Raises ValueError where TVM's importer makes something else of an operator than PyTorch does."""
+    if isinstance(value.ty, relax.TensorType) and isinstance(traced, torch.Tensor):
+        found = f"{dtype_of(value)} {spelled(shape_of(value))}"
+        wanted = f"{str(traced.dtype).removeprefix('torch.')} {spelled(traced.shape)}"
+        if found != wanted:
+            raise ValueError(f"its result is {wanted}, not {found} as TVM has it")
+
+
+def _result(value: Any, which: int) -> Any:
+    """One result of an operator that has several, or None: of some, such as layer_norm, TVM gives the first alone."""
+    if isinstance(value, relax.Expr) and isinstance(value.ty, relax.TensorType):
+        return value if which == 0 else None
+    return value[which]
 
 
 def _outputs(program: Any, node: Any, env: Any, known: Any, unsupported: Unsupported) -> list[Any]:
@@ -171,11 +192,21 @@ class _LayerNames:
         stack = list(node.meta.get("nn_module_stack", {}).values())
         path, kind = stack[-1] if stack else ("", "")
         path = path.split("@")[0]  # a module called several times: path@1
-        kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-        if path and kind.startswith("torch.nn.modules."):
+        if path and _is_layer(kind):
             return str(path)
         base = ".".join(filter(None, (path, node.target.__name__.split(".")[0].strip("_"))))
         name, count = base, 1
         while self.taken.setdefault(name, node) is not node:
             name, count = f"{base}_{count}", count + 1
         return name
+
+
+def _is_layer(kind: Any) -> bool:
+    """Whether a module is one of torch.nn's layers, or derived from one, as LHConv2d is; exported programs name it."""
+    if isinstance(kind, str):
+        module, _, name = kind.rpartition(".")
+        if module.startswith("torch.nn.modules."):
+            return True
+        kind = getattr(sys.modules.get(module), name, object)
+    plain = (torch.nn.Module, torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict, object)
+    return any(base.__module__.startswith("torch.nn.modules.") and base not in plain for base in kind.__mro__)

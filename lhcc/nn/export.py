@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from lhcc.errors import ToolMissing
+from lhcc.frontend.given import example_arguments
 from lhcc.nn.convert import fold_masks
 
 if TYPE_CHECKING:
@@ -19,14 +21,15 @@ if TYPE_CHECKING:
 
 
 def export_onnx(
-    model: nn.Module,
-    inputs: tuple[torch.Tensor, ...] | torch.Tensor,
+    model: nn.Module | torch.export.ExportedProgram,
+    inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor = (),
     path: str | Path | None = None,
     opset: int = 18,
 ) -> onnx.ModelProto:
-    """Exports `model` in inference mode, with fixed input shapes; writes it to `path` if one is given.
+    """Exports `model` in inference mode, with the shapes of `inputs`; writes it to `path` if one is given.
 
-    Every masked weight is a true zero in the file.  A node that owns a layer's weight carries that layer's name.
+    Every masked weight is a true zero in the file.  A node that owns a layer's weight carries that layer's name.  An
+    ExportedProgram needs no inputs: it is written as it was traced.
     """
     try:
         import onnx
@@ -34,8 +37,12 @@ def export_onnx(
     except ImportError as missing:
         hint = "pip install onnx onnxscript"
         raise ToolMissing(f"exporting needs {missing.name}, which is not installed", hint) from missing
-    example = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
-    exported = _export_quietly(fold_masks(model).eval(), example, opset)
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    if isinstance(model, nn.Module):
+        args, kwargs = example_arguments(model, inputs, None)
+        model = fold_masks(model).eval()
+    exported = _export_quietly(model, args, kwargs, opset)
     _name_nodes_after_layers(exported)
     _forget_source_code(exported)
     _make_zeros_positive(exported)
@@ -45,7 +52,7 @@ def export_onnx(
     return exported
 
 
-def _export_quietly(model: nn.Module, inputs: tuple[torch.Tensor, ...], opset: int) -> onnx.ModelProto:
+def _export_quietly(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], opset: int) -> onnx.ModelProto:
     """The exporter logs about every optional package that it does not find; none of that concerns the user."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -55,7 +62,7 @@ def _export_quietly(model: nn.Module, inputs: tuple[torch.Tensor, ...], opset: i
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             program: Any = torch.onnx.export(
-                model, inputs, dynamo=True, external_data=False, verbose=False, opset_version=opset
+                model, args, kwargs=kwargs or None, dynamo=True, external_data=False, verbose=False, opset_version=opset
             )
     finally:
         logger.setLevel(level)

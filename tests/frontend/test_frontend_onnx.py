@@ -161,6 +161,20 @@ def test_a_tensor_that_nothing_produces() -> None:
         import_model(model([helper.make_node("Relu", ["ghost"], ["y"])], [2]))
 
 
+@pytest.mark.parametrize(
+    ("node", "named"),
+    [
+        (CONV, r"Conv 'stem/conv' cannot take x float32\[1, 4, 5, 5\], w float32\[4, 3, 3, 3\], b float32\[4\]"),
+        (helper.make_node("MatMul", ["x", "w"], ["c"], name="product"), "MatMul 'product' cannot take x"),
+        (helper.make_node("Add", ["x", "w"], ["c"], name="sum"), "Add 'sum' cannot take x"),
+        (helper.make_node("Concat", ["x", "w"], ["c"], name="join", axis=2), "Concat 'join' cannot take x"),
+    ],
+)
+def test_operands_that_do_not_fit_each_other(node: Any, named: str) -> None:
+    with pytest.raises(ModelError, match=named):
+        import_model(model([node], [1, 4, 5, 5], WEIGHTS, outputs=("c",)))
+
+
 def test_an_element_type_that_cannot_be_compiled() -> None:
     with pytest.raises(ModelError, match="input 'x' is of type object, which cannot be compiled"):
         import_model(model([helper.make_node("Identity", ["x"], ["y"])], [2], dtype=TensorProto.STRING))

@@ -182,3 +182,145 @@ def test_tensors_without_elements() -> None:
     with torch.no_grad():
         expected = model(x)
     assert torch.linalg.norm(lhcc.compile(model, inputs=x)(x) - expected) <= 1e-6 * torch.linalg.norm(expected)
+
+
+class Computed(torch.nn.Module):  # type: ignore[name-defined]
+    """What a function computes, as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*inputs)
+
+
+def assert_answers_as_pytorch(model: Any, *inputs: Any) -> None:
+    with torch.no_grad():
+        expected = model.eval()(*inputs)
+    answer = lhcc.compile(model, inputs=inputs)(*inputs)
+    pairs = zip(answer, expected, strict=True) if isinstance(expected, tuple) else [(answer, expected)]
+    for found, wanted in pairs:
+        assert found.shape == wanted.shape
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.LayerNorm([5, 7]),
+        torch.nn.LayerNorm(7, elementwise_affine=False),
+        torch.nn.GroupNorm(2, 6),
+        torch.nn.GroupNorm(3, 6, affine=False),
+        torch.nn.InstanceNorm2d(6, affine=True),
+        torch.nn.AdaptiveMaxPool2d(1),
+        torch.nn.AdaptiveMaxPool2d((5, 1)),
+        torch.nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular"),
+    ],
+    ids=str,
+)
+def test_layers_that_need_a_converter_of_ours(layer: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    assert_answers_as_pytorch(layer, torch.randn(2, 6, 5, 7) + 1)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda x: x[:, [0, -1]],
+        lambda x: x[[0, 1], [-1, 0]],
+        lambda x: x[:, :, [-1, 2], [0, -2]],
+        lambda x: x[[1, 0], :, [-1, 2]],
+        lambda x: x[:, torch.tensor([[0], [2]]), torch.tensor([1, -1, 0])],
+        lambda x: x[:, x[0, 0, 0].long()],
+        lambda x: x[x[0, 0, 0, :2].long(), x[0, 0, 0, :2].long()],
+        lambda x: torch.nn.functional.unfold(x, (2, 3), padding=1),
+        lambda x: torch.slice_scatter(x, x[:, :2] + 1, 1, 3, 5),
+        lambda x: torch.slice_scatter(x, x[:, :3] + 1, 1, 0, 6, 2),
+        lambda x: x.max(1),
+        lambda x: x.min(2, keepdim=True),
+    ],
+)
+def test_elements_are_picked_as_in_pytorch(pick: Any) -> None:
+    x = torch.arange(2.0 * 6 * 5 * 7).reshape(2, 6, 5, 7) % 97
+    x[0, 0, 0] = torch.tensor([1.0, -1, 0, 1, -2, 0, 0])
+    assert_answers_as_pytorch(Computed(pick), x)
+
+
+def test_an_operator_that_tvm_takes_for_another_is_refused() -> None:
+    model = Computed(lambda x, grid: torch.nn.functional.grid_sample(x, grid, align_corners=False))
+    with pytest.raises(UnsupportedOperator, match="its result is float32 2x5x4x4, not float32 2x5x4x2 as TVM has it"):
+        lhcc.compile(model, inputs=(torch.randn(2, 5, 6, 7), torch.rand(2, 4, 4, 2)))
+
+
+def test_example_inputs_may_be_nested() -> None:
+    x = torch.randn(1, 3, 4, 4)
+    executable = lhcc.compile(Computed(lambda pair: pair[0] - 2 * pair[1]), inputs=((x, x + 1),))
+    torch.testing.assert_close(executable(x, x + 1), -x - 2)
+    with pytest.raises(InputError, match="an example input is a str, which is no tensor"):
+        lhcc.compile(Net(), inputs="x")
+
+
+def test_a_layer_derived_from_a_layer_of_pytorch_bears_its_path() -> None:
+    from lhcc.nn import LHConv2d
+
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), LHConv2d(4, 4, 3, bias=False))
+    assert bindings(import_model(model, torch.rand(1, 3, 6, 6)))[-1] == ("1", "nn.conv2d")
+
+
+def test_one_tensor_may_be_the_example_of_two_inputs() -> None:
+    x = torch.randn(2, 3)
+    for inputs in ((x, x), [x.numpy(), x.numpy()], {"a": x, "b": x}):
+        executable = lhcc.compile(Difference(), inputs=inputs)
+        torch.testing.assert_close(executable(x, x + 1), -x - 2)
+
+
+class Difference(torch.nn.Module):  # type: ignore[name-defined]
+    def forward(self, a: Any, b: Any) -> Any:
+        return a - 2 * b
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.nn.functional.selu,
+        lambda x: torch.nn.functional.elu(x, 0.3),
+        torch.isfinite,
+        torch.logaddexp,
+        lambda x: x.any(1),
+        lambda x: (x > -1).all(2, keepdim=True),
+        lambda x: (x > 3).any(),
+        lambda x: (x * 3).int() / 2,
+        lambda x: (x * 3).int() / (x.abs() + 1).long(),
+        lambda x: (x > 0) * (x < 1),
+        lambda x: torch.count_nonzero(x > 0, dim=1),
+        lambda x: torch.nn.functional.max_pool2d(x[0], 2, ceil_mode=True),
+        lambda x: torch.nn.functional.avg_pool1d(x[0, 0], 3, 2, 1),
+    ],
+)
+def test_operators_that_tvm_takes_for_simpler_ones(function: Any) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 7)
+    model = Computed(lambda a, b: function(a, b)) if function is torch.logaddexp else Computed(function)
+    assert_answers_as_pytorch(model, *([x, 2 - x] if function is torch.logaddexp else [x]))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.nn.functional.interpolate(x, size=(3, 4), mode="bilinear", antialias=True),
+        lambda x: torch.nn.functional.fold(torch.nn.functional.unfold(x, 3), (5, 7), 3),
+    ],
+)
+def test_operators_that_are_refused(function: Any) -> None:
+    with pytest.raises(UnsupportedOperator):
+        lhcc.compile(Computed(function), inputs=torch.randn(2, 6, 5, 7))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_import_says_nothing_of_pytorch_s_own_affairs() -> None:
+    import_model(Net(), torch.rand(1, 3, 6, 6))

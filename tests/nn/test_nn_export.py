@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,18 @@ def test_to_lhc_starts_from_the_function_of_the_dense_network() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+def test_a_convolution_in_two_places_stays_one() -> None:
+    shared = nn.Conv2d(8, 8, 3, padding=1)
+    network = to_lhc(nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.ReLU(), shared), group_in=4, group_out=4)
+    assert isinstance(network, nn.Sequential) and isinstance(network[1], LHConv2d) and network[3] is network[1]
+    folded = fold_masks(network)
+    assert isinstance(folded, nn.Sequential) and type(folded[1]) is nn.Conv2d and folded[3] is folded[1]
+    x = torch.randn(1, 3, 5, 6)
+    assert torch.allclose(folded(x), network(x), atol=1e-6)
+    dense = to_lhc(nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.ReLU(), shared), keep_dense={"3"})
+    assert isinstance(dense, nn.Sequential) and isinstance(dense[0], LHConv2d) and dense[1] is dense[3] is shared
+
+
 def test_to_lhc_refuses_unknown_names() -> None:
     with pytest.raises(ModelError, match="keep_dense names no convolution: nine"):
         to_lhc(small_network(), keep_dense=["0", "nine"])
@@ -88,6 +101,16 @@ def test_export_folds_masks_into_exact_zeros(tmp_path: Path) -> None:
         assert 0 < mask.mean() < 1
         assert np.array_equal(weight != 0, mask != 0)
         assert not np.signbit(weight[mask == 0]).any()
+
+
+def test_one_tensor_may_be_the_example_of_two_inputs() -> None:
+    class Difference(nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a - 2 * b
+
+    x = torch.ones(2, 3)
+    node = export_onnx(Difference(), (x, x)).graph.node[-1]
+    assert {"a", "b"} & set(node.input) == {"a"} and node.op_type == "Sub"
 
 
 def test_export_names_layers_and_forgets_the_machine(tmp_path: Path) -> None:
