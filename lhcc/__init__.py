@@ -81,7 +81,7 @@ def inspect(model: Any, inputs: Any = None, *, input_shapes: Shapes | None = Non
 def approximate(model: Any, inputs: Any = None, calibrate: Any = None, **how: Any) -> Approximated:
     """The model with dyadic constants, and the report; `lhcc.compile` takes it, with `precision="int8"` as integers.
 
-    Further arguments: `set`, `scale`, `per`, and the budgets `max_error`, `max_adds`, `max_drop`.
+    Further arguments: `set`, `scale`, `per`, the budgets `max_error`, `max_adds`, `max_drop`, and `input_shapes`.
     """
     from lhcc.approximation import approximate as approximate_model
 

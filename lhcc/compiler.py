@@ -68,7 +68,7 @@ def read_model(
     if isinstance(model, Program):
         return Source(target, options, model)
     if "int8" in (options.precision, getattr(target, "precision", "")):
-        program, _, images = _integers(model, inputs, options)
+        program, images = _integers(model, inputs, input_shapes, options)
         return Source(target, options, program, images)
     if options.io == "integer":
         raise TargetError("a model of floats has no integers to take and give", "compile it with precision int8")
@@ -76,6 +76,8 @@ def read_model(
         raise TargetError(
             "a model of floats cannot be computed by shifts and additions", "compile it with precision int8"
         )
+    if options.calibrate is not None:
+        raise TargetError("a model of floats has no use for calibration data", "compile it with precision int8")
     if is_approximated(model):
         model = model.model
     return Source(target, options, mod=import_model(model, inputs, input_shapes))
@@ -90,18 +92,20 @@ def calibration_of(model: Any, options: base.Options) -> Any:
     return options.calibrate if options.calibrate is not None else getattr(model, "calibration", None)
 
 
-def _integers(model: Any, inputs: Any, options: base.Options) -> tuple[Program, base.Options, int]:
+def _integers(
+    model: Any, inputs: Any, input_shapes: Mapping[str, Any] | None, options: base.Options
+) -> tuple[Program, int]:
     """The model as an integer program, and how many images its input holds."""
-    from lhcc.approximation.approximate import to_onnx
+    from lhcc.approximation.as_onnx import check_sizes, to_onnx
     from lhcc.approximation.quantise import quantise
 
     calibrate = calibration_of(model, options)
-    if not is_approximated(model):
-        model = to_onnx(model, inputs)
+    model = model.bound(inputs, input_shapes) if is_approximated(model) else to_onnx(model, inputs, input_shapes)
     proto = model.model if is_approximated(model) else model
+    check_sizes(proto)
     first = proto.graph.input[0].type.tensor_type.shape.dim
     images = first[0].dim_value if first and first[0].dim_value > 0 else 1
-    return quantise(model, calibrate), options, images
+    return quantise(model, calibrate), images
 
 
 def make_options(options: Mapping[str, Any]) -> base.Options:

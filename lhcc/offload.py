@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from lhcc.approximation.approximate import to_onnx
+from lhcc.approximation.as_onnx import check_sizes, to_onnx
 from lhcc.approximation.calibrate import read_calibration
 from lhcc.approximation.calibrate import run as run_float
 from lhcc.approximation.quantise import quantise
@@ -71,14 +71,15 @@ def offloaded(
     model: Any, inputs: Any, input_shapes: Mapping[str, Any] | None, target: base.Target, options: base.Options
 ) -> tuple[Any, OffloadIntegers, list[Reason]]:
     """The module of what is left to the processor and of calls of circuits, the pass, and what is outside and why."""
-    proto = model.exact_activations if is_approximated(model) else to_onnx(model, inputs)
+    proto = to_onnx(model.exact_activations if is_approximated(model) else model, inputs, input_shapes)
+    check_sizes(proto)
     parts = partition(proto)
     if not parts.regions:
         raise NothingPlaced(target, parts.reasons)
     data = read_calibration(calibration_of(model, options), proto)
     programs = {region.name: _program(region, data) for region in parts.regions}
     converters = {(DOMAIN, name): partial(_written, program) for name, program in programs.items()}
-    mod = widened(from_proto(parts.model, None, _shapes(proto, input_shapes), converters))
+    mod = widened(from_proto(parts.model, None, _shapes(proto), converters))
     processor = _processor()
     offload = OffloadIntegers(
         partial(_circuit, target=target, options=options),
@@ -107,14 +108,10 @@ def _program(region: Region, data: Any) -> Program:
     return quantise(region.model, run_float(region.before, data.few())[0])
 
 
-def _shapes(proto: Any, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def _shapes(proto: Any) -> dict[str, Any]:
     """An open number of images is one: others are taken in turn."""
-    shapes = dict(given or {})
-    for value in proto.graph.input:
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if value.name not in shapes and dims and not dims[0] and all(dims[1:]):
-            shapes[value.name] = (1, *dims[1:])
-    return shapes
+    inputs = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in proto.graph.input}
+    return {name: (1, *dims[1:]) for name, dims in inputs.items() if dims and not dims[0]}
 
 
 def _written(program: Program, node: Any) -> list[Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
 from lhcc.approximation import calibrate as calibration
+from lhcc.approximation.as_onnx import to_onnx
 from lhcc.approximation.budget import Budget, Point, choose, descend
 from lhcc.approximation.correct import correct, round_bias
 from lhcc.approximation.functions import check_error
@@ -20,7 +20,7 @@ from lhcc.approximation.graph import Graph, Layer
 from lhcc.approximation.replace import approximate_activations, approximate_pools
 from lhcc.approximation.report import FunctionRow, LayerRow, Report
 from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
-from lhcc.approximation.weights import Candidate, Per, Scale, candidate
+from lhcc.approximation.weights import WIDEST, Candidate, Per, Scale, candidate
 from lhcc.errors import LhccError, ModelError
 
 LADDER = ("ternary", "two", "half", "digits:2:4", "digits:2:5", "digits:3:6")
@@ -40,6 +40,11 @@ class Approximated:
     exact_activations: Any
     calibration: Any = None  # as it was given; int8 activations get their ranges from it
 
+    def bound(self, inputs: Any, input_shapes: Mapping[str, Any] | None) -> Approximated:
+        """With the open dimensions of its inputs bound."""
+        model, exact = (to_onnx(proto, inputs, input_shapes) for proto in (self.model, self.exact_activations))
+        return replace(self, model=model, exact_activations=exact)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         onnx.save(self.model, os.fspath(path))
 
@@ -49,6 +54,7 @@ def approximate(
     inputs: Any = None,
     calibrate: Any = None,
     *,
+    input_shapes: Mapping[str, Any] | None = None,
     set: str | Iterable[float] | DyadicSet | None = None,  # noqa: A002 - the word of the command line
     sets: Sequence[str | Iterable[float] | DyadicSet] = LADDER,
     scale: Scale = "shift",
@@ -64,6 +70,7 @@ def approximate(
 
     `scale="shift"`: alpha is a power of two per 2-D kernel (or `per` filter, or layer): no multiplication is left.
     `scale="folded"`: alpha is free, one per filter (or layer), for the target to fold into its requantisation.
+    Dimensions that the model leaves open are bound by `inputs` or `input_shapes`, or count as one.
     `calibrate` (an array, (x, labels), or an .npz with x and y) corrects biases and, with free scales, deviations.
     """
     if scale not in ("shift", "folded"):
@@ -73,10 +80,12 @@ def approximate(
         raise LhccError(f"per is 'kernel', 'filter' or 'layer', not '{per}'")
     if scale == "folded" and per == "kernel":
         raise LhccError("a free scale per 2-D kernel cannot be folded onward", "use per='filter', or scale='shift'")
+    if not 2 <= bias_bits <= WIDEST:
+        raise LhccError(f"biases need at least 2 bits, and have at most {WIDEST}, not {bias_bits}")
     if activation_error is not None:
         check_error(activation_error)
     budget = Budget(max_error, max_adds, max_drop)
-    proto = to_onnx(model, inputs)
+    proto = to_onnx(model, inputs, input_shapes)
     data = calibration.read_calibration(calibrate, proto)
     before = Graph(proto)
     after = Graph(proto)
@@ -106,37 +115,6 @@ def approximate(
         drop = 100 * (calibration.accuracy(proto, data) - calibration.accuracy(final, data))
     report = Report(scale, per, rows, functions, kept, path if len(ladder) > 1 else [], drop)
     return Approximated(final, report, smooth, calibrate)
-
-
-def to_onnx(model: Any, inputs: Any = None) -> Any:
-    """A ModelProto from a ModelProto, an .onnx path, an nn.Module with inputs, or an ExportedProgram."""
-    if isinstance(model, onnx.ModelProto):
-        return model
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
-        if not path.exists():
-            raise ModelError(f"there is no model '{path}'")
-        try:
-            return onnx.load(path)
-        except Exception as error:
-            raise ModelError(f"'{path}' is no ONNX model: {error}") from None
-    if not type(model).__module__.startswith("torch") and not hasattr(model, "state_dict"):
-        raise ModelError(
-            f"{type(model).__name__} is no model that can be approximated", "give an ONNX model or its path"
-        )
-    import torch
-
-    if isinstance(model, torch.nn.Module):
-        if inputs is None:
-            raise ModelError("an nn.Module needs example inputs", "give inputs=(x,)")
-        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-        tensors = tuple(torch.as_tensor(np.asarray(a)) if not torch.is_tensor(a) else a for a in arguments)
-        exported = torch.onnx.export(model.eval(), tensors, dynamo=True, verbose=False)
-    else:
-        exported = torch.onnx.export(model, dynamo=True, verbose=False)
-    if exported is None:
-        raise ModelError("torch.onnx.export returned nothing for this module")
-    return exported.model_proto
 
 
 def _coefficient(value: float) -> float:

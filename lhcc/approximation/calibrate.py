@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,11 @@ def read_calibration(data: Any, model: Any) -> Calibration | None:
         path = Path(data)
         if not path.exists():
             raise InputError(f"there is no calibration file '{path}'")
-        loaded = np.load(path)
+        try:
+            loaded = np.load(path)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            hint = "write it with numpy.savez(FILE, x=inputs)"
+            raise InputError(f"'{path}' is not an array file of numpy", hint) from error
         data = {key: loaded[key] for key in loaded.files} if hasattr(loaded, "files") else loaded
     if isinstance(data, Mapping):
         if "x" not in data:

@@ -10,7 +10,8 @@ from typing import Any
 
 from lhcc.approximation import calibrate as calibration
 from lhcc.approximation import lowering
-from lhcc.approximation.approximate import Approximated, to_onnx
+from lhcc.approximation.approximate import Approximated
+from lhcc.approximation.as_onnx import to_onnx
 from lhcc.approximation.graph import Graph
 from lhcc.approximation.lowering import Reach
 from lhcc.approximation.state import State

@@ -13,6 +13,7 @@ from lhcc.approximation.sets import DyadicSet
 from lhcc.encodings.dyadic import digit_count
 from lhcc.errors import LhccError
 
+WIDEST = 24  # bits: what a float32, in which weights are stored, holds of an integer
 Filters = NDArray[np.float64]
 Scale = Literal["shift", "folded"]
 Per = Literal["kernel", "filter", "layer"]
@@ -38,8 +39,8 @@ class Candidate:
 def candidate(filters: Filters, chosen: DyadicSet, scale: Scale, per: Per, weight_bits: int) -> Candidate:
     """The exact optimum for every group of weights; groups that are all zero stay so, whatever the set holds."""
     outputs = len(filters)
-    if weight_bits < 2:
-        raise LhccError(f"weights need at least 2 bits, not {weight_bits}")
+    if not 2 <= weight_bits <= WIDEST:
+        raise LhccError(f"weights need at least 2 bits, and have at most {WIDEST}, not {weight_bits}")
     if not np.isfinite(filters).all():
         raise LhccError("the weights hold Inf or NaN", "check how the model was exported")
     rows = filters.reshape(-1, _group(filters, per))

@@ -171,7 +171,7 @@ def _with_weight(value: float) -> onnx.ModelProto:
         (lambda: approximate(network(), calibrate=np.zeros((4, 3, 7, 6))), InputError, "takes \\(N, 3, 7, 5\\)"),
         (lambda: approximate(network(), calibrate=(images(1), [1, 2])), InputError, "40 .* inputs come with 2 labels"),
         (lambda: approximate(network(), calibrate={"z": 1}), InputError, "needs 'x'"),
-        (lambda: approximate("nowhere.onnx"), ModelError, "no model 'nowhere.onnx'"),
+        (lambda: approximate("nowhere.onnx"), ModelError, "no file 'nowhere.onnx'"),
         (lambda: approximate(3), ModelError, "int is no model"),
         (lambda: approximate(network(), scale="folded", per="kernel"), LhccError, "cannot be folded onward"),
         (lambda: approximate(network(), scale=_unchecked("loose")), LhccError, "'shift' or 'folded'"),
