@@ -40,10 +40,11 @@ class Options:
     max_flash: int | str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.threads <= 1024:
-            raise TargetError(f"threads={self.threads} is not between 1 and 1024")
+        if not isinstance(self.threads, int) or not 1 <= self.threads <= 1024:
+            raise TargetError(f"threads={self.threads!r} is not a number between 1 and 1024")
         if self.precision not in ("fp32", "int8"):
-            raise TargetError(f"precision '{self.precision}' is unknown", "choose fp32 or int8")
+            hint = "choose fp32 or int8; what GPUs have besides is an argument of the target: cuda:precision=fp16"
+            raise TargetError(f"precision '{self.precision}' is unknown", hint)
         if self.io not in ("float", "integer"):
             raise TargetError(f"io '{self.io}' is unknown", "choose float or integer")
         if self.arith not in ("multiply", "shift"):
@@ -87,6 +88,8 @@ class Target(Protocol):
 def parse(text: str) -> Target:
     """A target by its name and arguments: `cpu`, `cpu:mcpu=cortex-a72`, the preset `raspberry-pi-4`, or `my-board` of
     a user's file, `boards.toml:my-board`."""
+    if not isinstance(text, str):
+        raise TargetError(f"{text!r} is no target", "a target is named, such as 'cpu'")
     file, in_file, rest = text.partition(".toml:")
     name, _, rest = (rest if in_file else text).partition(":")
     board = None

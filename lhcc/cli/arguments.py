@@ -74,6 +74,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Where a server can listen."""
+    value = positive(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a port: these are 1 to 65535")
+    return value
+
+
 def number(text: str) -> float:
     """Neither infinite nor NaN."""
     try:

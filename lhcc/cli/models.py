@@ -12,10 +12,10 @@ from lhcc.cli.options import (
     chosen_options,
     compiled,
     emitted,
-    executable_of,
     input_shapes,
     is_artifact,
     is_simulated,
+    refuse_changes,
     show,
     tell,
 )
@@ -82,7 +82,9 @@ def compile_(options: argparse.Namespace) -> None:
         "layers": len(executable.layers),
         "seconds": round(time.perf_counter() - started, 2),
     }
-    text = "{output}: {bytes:,} bytes, {layers} layers, compiled in {seconds} s".format_map(facts)
+    text = "{output}: {bytes:,} bytes, {layers} layer{s}, compiled in {seconds} s".format(
+        s="s" * (facts["layers"] != 1), **facts
+    )
     tell(options, facts, text)
 
 
@@ -90,7 +92,10 @@ def why(options: argparse.Namespace) -> None:
     from lhcc.report.reasons import of_model, select, to_text
 
     if is_artifact(options):
-        reasons = executable_of(options).reasons
+        from lhcc.runtime import artifact
+
+        refuse_changes(options)
+        reasons: Any = artifact.reasons(options.model)
     else:
         reasons = of_model(options.model, options.target or "cpu", input_shapes(options), chosen_options(options))
     reasons = select(reasons, options.layer)
@@ -103,10 +108,12 @@ def approximate(options: argparse.Namespace) -> None:
 
     writable(options.output)
     if options.plot:
+        if Path(options.plot).suffix not in (".svg", ".png"):
+            raise InputError(f"a chart cannot be written as '{options.plot}'", "name a file .svg or .png")
         writable(options.plot)
     named = ("set", "scale", "per", "max_error", "max_adds", "max_drop", "weight_bits", "bias_bits", "activation_error")
     chosen = {name: getattr(options, name) for name in named}
-    dyadic = approximate(options.model, calibrate=options.calibrate, **chosen)
+    dyadic = approximate(options.model, calibrate=options.calibrate, input_shapes=input_shapes(options), **chosen)
     if options.plot:
         dyadic.report.plot(options.plot)
     with atomic_write(options.output) as file:

@@ -30,10 +30,7 @@ def executable_of(options: argparse.Namespace) -> Any:
     from lhcc.runtime import artifact
 
     if is_artifact(options):
-        if changed := _changed(options):
-            raise InputError(
-                f"{options.model} is compiled already", f"give --{changed[0]} and the like to lhcc compile"
-            )
+        refuse_changes(options)
         if getattr(options, "emulate", False):
             from lhcc.runtime.executable import Executable
 
@@ -42,14 +39,16 @@ def executable_of(options: argparse.Namespace) -> Any:
     return compiled(options)
 
 
-def _changed(options: argparse.Namespace) -> list[str]:
-    """The options of compilation that were given; an artifact has as many threads as it is loaded with."""
+def refuse_changes(options: argparse.Namespace) -> None:
+    """Options of compilation change no artifact; it has as many threads as it is loaded with."""
     from lhcc.targets.base import Options
 
     usual = asdict(Options())
     given = [name for name in ("target", "input_shape") if getattr(options, name)]
     given += [name for name, value in chosen_options(options).items() if name != "threads" and value != usual[name]]
-    return [name.replace("_", "-") for name in given]
+    if given:
+        option = given[0].replace("_", "-")
+        raise InputError(f"{options.model} is compiled already", f"give --{option} and the like to lhcc compile")
 
 
 def compiled(options: argparse.Namespace) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lhcc import __version__
-from lhcc.cli.arguments import Arguments, amount, number, positive
+from lhcc.cli.arguments import Arguments, amount, number, port, positive
 
 EXAMPLE = """\
 lhcc COMMAND --help explains a command.  To begin with:
@@ -89,7 +89,7 @@ def parser() -> Arguments:
     )
     p.add_argument(
         "--port",
-        type=positive,
+        type=port,
         default=9091,
         metavar="N",
         help="port to listen at (default 9091, or the next free one)",
@@ -104,7 +104,7 @@ def parser() -> Arguments:
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="the database to add them to")
 
     p = command("approximate", "turn weights into dyadic numbers, which need no multiplication")
-    p.add_argument("model", metavar="MODEL", help="an ONNX file")
+    p.add_argument("model", metavar="MODEL", help="an ONNX file, or a .pt2 file of PyTorch")
     p.add_argument("-o", "--output", required=True, metavar="FILE", help="the ONNX file to write")
     p.add_argument("--set", metavar="SET", help="the numbers to choose from: ternary, two, half, digits:2:4, ...")
     p.add_argument(
@@ -126,6 +126,7 @@ def parser() -> Arguments:
         "--activation-error", type=amount, default=1 / 64, metavar="E",
         help="largest error of the lines that replace tanh, sigmoid, gelu, ... (default 1/64)",
     )  # fmt: skip
+    _input_shape(p)
     p.add_argument("--plot", metavar="FILE", help="a chart of additions against error, .svg or .png")
 
     p = command("import-lhc", "read weights of the LHC authors' training code, write ONNX")

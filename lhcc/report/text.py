@@ -48,7 +48,7 @@ def layer_rows(profile: Profile) -> tuple[list[str], list[list[str]]]:
         "encoding",
         "density",
         "MACs",
-        "kept",
+        "computed",
         "time us",
         "+-",
         "share",
@@ -90,9 +90,12 @@ def summary(profile: Profile) -> str:
         f"with {profile.call_us:.1f} us to call the model {accounted:.1f} us ({100 * (accounted / total - 1):+.1f} %)"
     )
     plural = "s" * (profile.threads != 1)
+    done = f"{quantity(kept)} of {quantity(macs)} multiply-adds are computed"
+    if kept > macs:
+        done = f"{quantity(kept)} multiply-adds are computed for {quantity(macs)}, as vectors are wider than its layers"
     text = [
         f"end to end {total:.1f} us (+- {spread:.1f}), {parts}",
-        f"{quantity(kept)} of {quantity(macs)} multiply-adds are kept, {2 * kept / total / 1e3:.1f} GFLOP/s end to end",
+        f"{done}, {2 * kept / total / 1e3:.1f} GFLOP/s end to end",
         f"{profile.repeats} repeats, {profile.threads} thread{plural}, {profile.target} on {profile.processor}",
     ]
     if profile.disturbed:

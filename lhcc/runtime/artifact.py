@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from lhcc.errors import ArtifactError, LhccError
+from lhcc.ir.log import Reason
 from lhcc.runtime import container
 from lhcc.runtime.executable import Executable
 from lhcc.runtime.library import tvm_version
@@ -49,6 +50,13 @@ def load(path: str | os.PathLike[str], threads: int | None = None) -> Any:
             f"{path} was made with TVM {made_with} and cannot be loaded by TVM {tvm_version()}: {error}",
             f"pip install apache-tvm=={made_with}, or compile the model again",
         ) from None
+
+
+def reasons(path: str | os.PathLike[str]) -> tuple[Reason, ...]:
+    """Why the layers of an artifact were not optimised further, also of one for another machine."""
+    if container.describe(path).get("kind") in OTHERS:
+        return tuple(load(path).reasons)
+    return read(path, for_any_machine=True)[0].reasons
 
 
 def read(path: str | os.PathLike[str], for_any_machine: bool = False) -> tuple[Program, str]:

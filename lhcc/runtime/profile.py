@@ -33,7 +33,7 @@ class LayerTime:
     encoding: str
     density: float
     macs: int
-    macs_kept: int
+    macs_kept: int  # that are carried out, in whole tiles and vectors: of a narrow layer more than macs
     adds: int
     bytes_moved: int
     time_us: float

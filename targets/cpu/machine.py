@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ DOTS = {
     (8, 16): (("avxvnni", "vpdpbusd"),),
     (4, 32): (("i8mm", "usdot"), ("dotprod", "sdot")),
 }
+# How a triple may begin beside LLVM's own names of architectures.
+ALIASES = re.compile(r"amd64|x86_64h|i[3-9]86|arm64(e|_32)?|(arm|thumb)(eb)?v\d[\w.]*")
 GENERIC = {"riscv64": "generic-rv64"}  # where LLVM's word for any processor is not "generic"
 
 
@@ -76,7 +79,15 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
     if board is not None:
         arguments = {**board.arguments(), **arguments}
     triple = arguments.get("mtriple", "")
-    generic = GENERIC.get(triple.split("-")[0], "generic")
+    architecture = triple.split("-")[0]
+    if triple and not ALIASES.fullmatch(architecture):  # asked about one that it does not know, LLVM ends the process
+        architectures = {str(name) for name in llvm.llvm_get_targets()}
+        if architecture not in architectures:
+            raise TargetError(
+                f"LLVM knows no architecture '{architecture}', with which mtriple={triple} begins",
+                near(architecture, architectures),
+            )
+    generic = GENERIC.get(architecture, "generic")
     mcpu = arguments.get("mcpu", generic if triple else str(llvm.llvm_get_system_cpu()))
     mattr = tuple(filter(None, arguments.get("mattr", "").split("+")))
     known = {str(arch) for arch in llvm.llvm_get_cpu_archlist(Machine("generic", triple, (), 4, 32).tvm_target())}
@@ -84,6 +95,10 @@ def create(arguments: Mapping[str, str], board: Board | None = None) -> Machine:
         raise TargetError(f"LLVM knows no processor '{mcpu}' for {triple or 'this machine'}", near(mcpu, known))
     machine = Machine(mcpu, triple, tuple(f"+{a}" for a in mattr), 4, 32)
     features = {str(feature) for feature in llvm.llvm_get_cpu_features(machine.tvm_target())}
+    if strange := [name for name in mattr if name not in features]:
+        raise TargetError(
+            f"LLVM knows no feature '{strange[0]}' for {triple or 'this machine'}", near(strange[0], features)
+        )
     lanes, registers = _vectors(features, triple)
     dot = next((name for feature, name in DOTS.get((lanes, registers), ()) if feature in features), "")
     madd = {16: "avx512bw", 8: "avx2", 4: "ssse3"}[lanes] in features

@@ -68,6 +68,9 @@ def test_budgets_calibration_and_the_chart(
         (["--max-adds", "1"], "no choice of sets needs 1 additions or fewer; the cheapest needs"),
         (["--max-drop", "1"], "needs labelled calibration data"),
         (["--weight-bits", "1"], "weights need at least 2 bits"),
+        (["--weight-bits", "99"], "have at most 24, not 99"),
+        (["--bias-bits", "99"], "have at most 24, not 99"),
+        (["--plot", "chart.xyz"], "a chart cannot be written as 'chart.xyz'"),
         (["--activation-error", "0.7"], "an activation's error must lie in"),
         (["--calibrate", "nowhere.npz"], "there is no calibration file 'nowhere.npz'"),
     ],
@@ -131,3 +134,14 @@ def test_arith_needs_integers(small_onnx: Path, tmp_path: Path, capsys: pytest.C
     assert "arith 'divide' is unknown" in wrong
     floats = complaint(capsys, "compile", small_onnx, "-o", out, "--arith", "shift")
     assert "compile it with precision int8" in floats
+
+
+def test_files_that_are_something_else(small_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, text, artifact = tmp_path / "dyadic.onnx", tmp_path / "text.npz", tmp_path / "model.lhcc"
+    text.write_text("hello")
+    said = complaint(capsys, "approximate", small_onnx, "-o", out, "--calibrate", text)
+    assert "text.npz' is not an array file of numpy" in said
+    assert main(["compile", str(small_onnx), "-o", str(artifact)]) == 0
+    capsys.readouterr()
+    assert "model.lhcc' is compiled already" in complaint(capsys, "approximate", artifact, "-o", out)
+    assert not out.exists()

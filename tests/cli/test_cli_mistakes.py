@@ -117,6 +117,7 @@ def test_targets_and_options(
         ("compile m -o", "-o/--output: expected one argument", "lhcc compile --help"),
         ("run m --threads 0", "--threads: '0' is not a whole number of 1 or more", "lhcc run --help"),
         ("profile m --repeats two", "--repeats: 'two' is not a whole number of 1 or more", "lhcc profile --help"),
+        ("serve --port 70000", "--port: '70000' is not a port", "lhcc serve --help"),
         ("tune m --budget soon", "--budget: 'soon' is not a number", "lhcc tune --help"),
         ("tune m --budget nan", "--budget: 'nan' is not a number", "lhcc tune --help"),
         (
@@ -138,6 +139,15 @@ def test_help_says_in_one_line_what_must_be_given(command: str, capsys: pytest.C
     usage, blank, *rest = capsys.readouterr().out.splitlines()
     assert left.value.code == 0 and usage.startswith(f"usage: {f'lhcc {command}'.strip()} ")
     assert blank == "" and any("-h, --help" in line for line in rest)
+
+
+def test_calibration_data_for_a_model_of_floats(
+    small_onnx: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model.lhcc"
+    said = complaint(capsys, "compile", small_onnx, "-o", out, "--calibrate", tmp_path / "x.npz")
+    assert "a model of floats has no use for calibration data\n  compile it with precision int8" in said
+    assert not out.exists()
 
 
 def test_outputs_that_cannot_be_written(

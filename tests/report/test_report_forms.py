@@ -74,8 +74,11 @@ def test_table(profile: Profile) -> None:
     assert lines[0].split()[:4] == ["layer", "op", "encoding", "density"]
     assert lines[2].startswith("conv<1>")
     assert "end to end 62.0 us (+- 1.5), sum of layers 60.0 us (-3.2 %), with 2.5 us to call the model 62.5 us" in text
-    assert "1M of 4M multiply-adds are kept" in text
+    assert "1M of 4M multiply-adds are computed" in text
     assert "2 further repeats were interrupted" in text
+    filled_up = replace(profile.layers[0], macs=10, macs_kept=16)
+    narrow = str(replace(profile, layers=(filled_up,)))
+    assert "16 multiply-adds are computed for 10, as vectors are wider than its layers" in narrow
 
 
 def test_json_and_csv_hold_every_layer(profile: Profile) -> None:

@@ -189,6 +189,7 @@ def test_code_for_an_arm_board_is_compiled_here_and_runs_there(lower: Any, conv_
             refused()
     with pytest.raises(ArtifactError, match="cannot run here: it was compiled for aarch64, this machine is"):
         artifact.load(tmp_path / "arm.lhcc")
+    assert artifact.reasons(tmp_path / "arm.lhcc") == executable.program.reasons
 
 
 def test_another_tvm(conv_executable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,12 @@ def test_names_that_are_unknown() -> None:
         base.parse("zzz")
     with pytest.raises(TargetError, match="cannot read nowhere.toml"):
         base.parse("nowhere.toml:mine")
+    with pytest.raises(TargetError, match="no architecture 'riscv64gc', .*riscv64gc-linux-gnu begins\n  did you mean"):
+        base.parse("cpu:mtriple=riscv64gc-linux-gnu")
+    with pytest.raises(TargetError, match="LLVM knows no feature 'neonn' for aarch64-linux-gnu\n  did you mean 'neon'"):
+        base.parse("cpu:mtriple=aarch64-linux-gnu,mattr=neonn")
+    with pytest.raises(TargetError, match="None is no target"):
+        base.parse(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [("0", 0), ("4096", 4096), ("256K", 256 << 10), ("1.5m", 3 << 19)])
