@@ -13,22 +13,24 @@ from lhcc.targets.cpu.machine import LINE
 
 STREAMED = 1 << 17  # bytes: weights beyond this come from the outer caches
 PREFETCH = 2048  # weights ahead: what waits for main memory, VGG16 with half of its weights, gains 7 % over 256
+MANY_USES = 8  # multiply-adds that a vector of weights takes part in
 NEXT_BLOCK = -1  # instead of a distance: those of the next output block
 NEAR = 1024  # the distance where there is but one register tile
 LINE_WEIGHTS = LINE // 4
 
 
-def ahead(weight_bytes: int, lanes: int) -> int:
-    """How many weights ahead are asked for, where that is thought to help: with narrower vectors asking for a line with
-    every multiply-add takes the slots of loads (3 to 15 % slower on Zen 3)."""
-    return PREFETCH if lanes == 16 and weight_bytes > STREAMED else 0
+def ahead(weight_bytes: int, lanes: int, uses: int) -> int:
+    """How many weights ahead are asked for, where that is thought to help: not where asking for a line takes the slots of
+    loads that the multiply-adds need.  With narrower vectors that is everywhere (3 to 15 % slower on Zen 3), with 16
+    lanes where a vector of weights has few `uses`: at 2x2 pixels, layers take 13 instead of 16 us without (Zen 4)."""
+    return PREFETCH if lanes == 16 and uses >= MANY_USES and weight_bytes > STREAMED else 0
 
 
-def asking(weight_bytes: int, lanes: int) -> int:
+def asking(weight_bytes: int, lanes: int, uses: int) -> int:
     """The same for kernels that can ask for the next output block.  On Zen 3 that takes no time where the third-level
     cache holds the weights; where it does not, a fifth of 512 x 512 x 3 x 3 weights at 4x4 pixels run 1.5 times as
     fast."""
-    return NEXT_BLOCK if lanes == 8 and weight_bytes > STREAMED else ahead(weight_bytes, lanes)
+    return NEXT_BLOCK if lanes == 8 and weight_bytes > STREAMED else ahead(weight_bytes, lanes, uses)
 
 
 def lines_asked(prefetch: int, tile: int, sharing: int) -> tuple[int, int]:

@@ -173,7 +173,7 @@ def plan_sum(
         residual="before" if residual else "",
         threads=choice.threads,
         group=choice.group,
-        prefetch=ahead(choice.encoded.values.nbytes, machine.lanes),
+        prefetch=ahead(choice.encoded.values.nbytes, machine.lanes, choice.height * choice.width),
         accumulators=16 if choice.sums.kind == "dot" else 1,
         combine=window.combine,
     )

@@ -202,10 +202,11 @@ class Problem:
         found, lanes = [], self.machine.lanes
         for outer, threads, divided, total in self.estimates(form):
             for number in [int(total.argmin())] if only_best else range(len(total)):
-                size = int(divided.heights[number]), int(divided.widths[number])
+                height, width = int(divided.heights[number]), int(divided.widths[number])
+                asked = asking(form.weight_bytes(lanes), lanes, height * width)
                 choice = Choice(
-                    form.dense, form.vectors, form.depth, *size, int(outer), form.merged,
-                    prefetch=asking(form.weight_bytes(lanes), lanes), threads=threads,
+                    form.dense, form.vectors, form.depth, height, width, int(outer), form.merged,
+                    prefetch=asked, threads=threads,
                 )  # fmt: skip
                 found.append(Candidate(choice, float(total[number])))
         return sorted(found, key=lambda candidate: candidate.cycles)
