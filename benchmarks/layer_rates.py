@@ -106,11 +106,10 @@ def total_us(times: Times) -> float:
 
 def layer_times(executable: Executable) -> Times:
     """Microseconds of every layer in the order of execution, on one thread: in its place, and alone."""
-    from lhcc.runtime.profile import capture, profile, replay
+    from lhcc.runtime.profile import profile, replay
 
     in_place = [layer.time_us for layer in profile(executable).layers]
-    calls = capture(executable, executable.random_inputs())
-    alone = [median(replay([call])[0] for _ in range(REPEATS)) for call in calls]
+    alone = [median(replay([call])[0] for _ in range(REPEATS)) for call in executable.calls()]
     return list(zip(in_place, alone, strict=True))
 
 

@@ -10,6 +10,7 @@ from tvm import tirx as T
 Expr = Any
 Stmt = Any
 
+LOWERED = "lhcc.lowered"  # the attribute of a kernel that one of our generators wrote
 EFFORT = "lhcc.effort"  # the attribute of a kernel that tells LLVM's level of optimisation, where it is not 3
 
 
@@ -103,4 +104,4 @@ def shared(index: Expr, count: int, threads: int, body: list[Stmt]) -> Stmt:
 
 def function(parameters: list[Expr], body: list[Stmt]) -> Expr:
     """A kernel that needs no scheduling any more."""
-    return T.PrimFunc(parameters, sequence(body)).with_attr({"tirx.noalias": True, "lhcc.lowered": True})
+    return T.PrimFunc(parameters, sequence(body)).with_attr({"tirx.noalias": True, LOWERED: True})

@@ -12,11 +12,13 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.pipeline import default_s_tir_pipeline, finalize_device_passes, finalize_host_passes
 
+from lhcc.ir.tir import LOWERED
+
 NAME = "lhcc"
 
 
 def _is_lowered(function: Any) -> bool:
-    return function.attrs is not None and "lhcc.lowered" in function.attrs
+    return function.attrs is not None and LOWERED in function.attrs
 
 
 def _short() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lhcc.runtime.footprint import Budget
 from lhcc.runtime.memory import allocate
 from lhcc.runtime.program import Placement, Program, TensorSpec
 from lhcc.runtime.steps import Steps, read
+from lhcc.runtime.together import together
 
 ROOMY = 1 << 20  # bytes per thread that are spent on keeping what threads write apart: what second-level caches hold
 
@@ -57,10 +59,11 @@ def build_program(
     budget = Budget(*limits)
     layout = place(steps, roomy=ROOMY * threads if threads > 1 and limits[0] is None else 0)
     budget.check(footprint.of_layout(layout, steps.inputs, outputs))
+    joined = together(steps.steps, kernels, threads)
     code = b""
     if kernels or lowered.modules:
-        code = compile_kernels(kernels, tvm_target, pass_config, jobs, tools, lowered.modules)
-    bytecode = emit(steps, layout)
+        code = compile_kernels(joined.kernels, tvm_target, pass_config, jobs, tools, lowered.modules)
+    bytecode = emit(replace(steps, steps=list(joined.steps)), layout)
     weights, constants = pack(steps.constants)
     program = Program(
         inputs=tuple(steps.inputs),

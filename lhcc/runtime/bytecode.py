@@ -1,4 +1,4 @@
-"""Writes the steps of a model as bytecode of the TVM virtual machine: one instruction per kernel call.
+"""Writes the steps of a model as bytecode of the TVM virtual machine: one instruction per step, see `together`.
 
 `main` takes the inputs, then the constants, then the temporaries; only outputs are allocated by a run, because the
 caller keeps them.  `bind` takes the constants and temporaries, once, and returns `main` with these filled in.

@@ -12,11 +12,11 @@ import numpy as np
 from lhcc.errors import InputError, TargetError
 from lhcc.ir.log import LayerRecord, Reason
 from lhcc.runtime import threads
-from lhcc.runtime.library import ffi
+from lhcc.runtime.library import ffi, global_function
 from lhcc.runtime.loader import load_machine
 from lhcc.runtime.machine import mismatch
 from lhcc.runtime.memory import ALIGNMENT, allocate
-from lhcc.runtime.program import Program, TensorSpec
+from lhcc.runtime.program import Operand, Placement, Program, TensorSpec
 
 if TYPE_CHECKING:
     from lhcc.emulation import Emulation
@@ -38,7 +38,7 @@ class Executable:
         self.lock = threading.Lock()  # one call at a time: the virtual machine and the arena are not shared
         self._slots = [_Slot(spec) for spec in program.inputs]
         self._several = len(program.outputs) != 1
-        self.machine: Any = None  # the virtual machine, where there is one
+        self.kernels: Any = None  # their module, where there is one
         self._closure, self._invoke = None, self._refuse
         if mismatch(program.machine) is None:
             self._load()
@@ -46,11 +46,11 @@ class Executable:
     def _load(self) -> None:
         program = self.program
         self._arena = allocate(program.arena_size)
-        self.machine = load_machine(program)
+        machine, self.kernels = load_machine(program)
         bound = [place.view(program.weights) for place in program.constants]
         bound += [place.view(self._arena) for place in program.temporaries]
-        self._closure = self.machine["bind"](*map(ffi().from_dlpack, bound))
-        self._invoke = self.machine["invoke_closure"]
+        self._closure = machine["bind"](*map(ffi().from_dlpack, bound))
+        self._invoke = machine["invoke_closure"]
 
     def _refuse(self, *_: Any) -> Any:
         """What a model that was compiled for another machine answers: here it can only be saved."""
@@ -95,6 +95,25 @@ class Executable:
     def invoke(self) -> Any:
         """Runs on the inputs of the last call, without checking and wrapping: for measuring, with `lock` held."""
         return self._invoke(self._closure, *(slot.tensor for slot in self._slots))
+
+    def calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        """The kernels of a run one by one, with their arguments: those of the last call, and results of their own."""
+        program = self.program
+        results = [allocate(spec.nbytes) for spec in program.outputs]
+        memory = {"weights": program.weights, "arena": self._arena}
+
+        def tensor(operand: Operand) -> Any:
+            if operand.kind == "input":
+                return ffi().from_dlpack(np.from_dlpack(self._slots[operand.at].tensor).reshape(operand.shape))
+            if operand.kind == "output":
+                return ffi().from_dlpack(Placement(0, operand.shape, operand.dtype).view(results[operand.at]))
+            return ffi().from_dlpack(Placement(operand.at, operand.shape, operand.dtype).view(memory[operand.kind]))
+
+        def kernel(name: str) -> Any:
+            own = self.kernels is not None and self.kernels.implements_function(name)
+            return self.kernels[name] if own else global_function(name)
+
+        return [(kernel(call.kernel), tuple(map(tensor, call.operands))) for call in program.calls]
 
     def profile(self, *inputs: Any, repeats: int | None = None) -> Profile:
         """Times every layer, on these inputs or on random ones."""

@@ -17,14 +17,15 @@ CPU, POOLED = 1, 2  # TVM's numbers of the device type and of the allocator
 _serial = itertools.count()
 
 
-def load_machine(program: Program) -> Any:
-    """The virtual machine's module, with the program's `main` and `bind` and its kernels."""
+def load_machine(program: Program) -> tuple[Any, Any]:
+    """The virtual machine's module, with the program's `main` and `bind`, and that of its kernels, if it has any."""
+    kernels = load_kernels(program.code) if program.code else None
     executable = global_function("ffi.Module.load_from_bytes.relax.VMExecutable")(program.bytecode)
-    if program.code:
-        executable.import_module(load_kernels(program.code))
+    if kernels is not None:
+        executable.import_module(kernels)
     machine = executable["vm_load_executable"]()
     machine["vm_initialization"](CPU, 0, POOLED)
-    return machine
+    return machine, kernels
 
 
 def load_kernels(code: bytes) -> Any:

@@ -1,8 +1,7 @@
 """Where the time of a model goes: every kernel call timed in its place in the sequence, beside the time of the whole.
 
-The virtual machine's instrument is used once, to learn which kernel is called with which tensors.  The calls are then
-replayed in order and timed one by one, so that each layer meets the caches as its predecessors leave them.  Whole runs,
-without any clock inside, take turns with the replays.
+The calls are made in order and timed one by one, so that each layer meets the caches as its predecessors leave them.
+Whole runs, without any clock inside and with neighbouring kernels called together, take turns with them.
 """
 
 from __future__ import annotations
@@ -104,9 +103,7 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
     """Profiles a run on `inputs`, or on random ones; without `repeats`, as many as fit into a second."""
     inputs = tuple(inputs) or executable.random_inputs()
     executable(*inputs)
-    calls = capture(executable, inputs)
-    if len(calls) != len(executable.layers):
-        raise RuntimeError(f"{len(calls)} kernel calls were seen, {len(executable.layers)} layers are known")
+    calls = executable.calls()
 
     def inside() -> Sample:
         with executable.lock:
@@ -160,29 +157,8 @@ def summarise(
     )
 
 
-def capture(executable: Executable, inputs: Sequence[Any]) -> list[Call]:
-    """The kernel calls of one run, with their arguments, in order."""
-    kernels = {layer.kernel for layer in executable.layers}
-    calls: list[Call] = []
-
-    def note(function: Any, symbol: str, before: bool, _result: Any, *args: Any) -> int:
-        if before and symbol in kernels:
-            calls.append((function, args))
-        return 0  # run as usual
-
-    executable.machine["set_instrument"](note)
-    try:
-        executable(*inputs)
-    finally:
-        executable.machine["set_instrument"](None)
-    return calls
-
-
 def replay(calls: Sequence[Call], clock: Callable[[], int] = perf_counter_ns) -> Sample:
-    """Microseconds of every call.  One reading of the clock ends a layer and begins the next, so that nothing is lost
-
-    between them: to call a kernel from here takes about as long as it takes the virtual machine.
-    """
+    """Microseconds of every call.  One reading of the clock ends a layer and begins the next: nothing is lost."""
     readings = [clock()]
     for function, args in calls:
         function(*args)

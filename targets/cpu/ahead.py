@@ -20,8 +20,8 @@ LINE_WEIGHTS = LINE // 4
 
 
 def ahead(weight_bytes: int, lanes: int, uses: int) -> int:
-    """How many weights ahead are asked for, where that is thought to help: not where asking for a line takes the slots of
-    loads that the multiply-adds need.  With narrower vectors that is everywhere (3 to 15 % slower on Zen 3), with 16
+    """How many weights ahead are asked for, where that is thought to help: not where asking for a line takes the slots
+    of loads that the multiply-adds need.  With narrower vectors that is everywhere (3 to 15 % slower on Zen 3), with 16
     lanes where a vector of weights has few `uses`: at 2x2 pixels, layers take 13 instead of 16 us without (Zen 4)."""
     return PREFETCH if lanes == 16 and uses >= MANY_USES and weight_bytes > STREAMED else 0
 

@@ -13,7 +13,7 @@ from lhcc.targets.cpu.tiling import Divisions
 
 Floats = NDArray[np.float64]
 
-WAKE = 6000.0  # cycles until all threads work, and have met again
+WAKE = 1500.0  # cycles until all threads have met, and go on
 FOREIGN = 1 / 2  # cycles per byte that another core wrote: it comes out of that core's caches (measured on Zen 4)
 
 
