@@ -8,7 +8,7 @@ kernels, which takes them a third of the time; for that a kernel becomes its `pa
     conv2d_0(...): parallel for thread: body   ->  conv2d_0_part(..., thread): body
                                                    conv2d_0(...): parallel for thread: conv2d_0_part(..., thread)
 
-Kernels that TVM wrote are called one by one as before.
+Kernels that TVM wrote, and those that threads share in part only, are called one by one.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ class Together:
 def together(steps: Sequence[Step], kernels: Mapping[str, Kernel], threads: int) -> Together:
     """`kernels` are functions of the model by name; steps can call others too."""
     made = dict(kernels)
-    extents: dict[str, int] = {}
-    if threads > 1:
-        for name, kernel in kernels.items():
-            if _is_ours(kernel):
-                extents[name], made[name], made[f"{name}_part"] = _divide(name, kernel)
+    extents: dict[str, int] = {}  # how many threads share a kernel, of those that can be called together
+    for name, kernel in kernels.items():
+        work = _work(kernel)
+        if work is None:
+            continue
+        extents[name] = int(work.extent) if _is_parallel(work) else 1
+        if threads > 1:
+            made[name], made[f"{name}_part"] = _divide(name, kernel)
     found: list[Step] = []
-    for ours, group in groupby(steps, lambda step: step.kernel in kernels and _is_ours(kernels[step.kernel])):
+    for ours, group in groupby(steps, lambda step: step.kernel in extents):
         stretch = list(group)
         if not ours or len(stretch) == 1:
             found += stretch
@@ -63,21 +66,30 @@ def together(steps: Sequence[Step], kernels: Mapping[str, Kernel], threads: int)
     return Together(tuple(found), made)
 
 
-def _is_ours(kernel: Kernel) -> bool:
-    return kernel.attrs is not None and LOWERED in kernel.attrs
+def _work(kernel: Kernel) -> Stmt | None:
+    """The last statement of a kernel of ours, if only views stand before it where threads share it; else none."""
+    if kernel.attrs is None or LOWERED not in kernel.attrs:
+        return None
+    *before, work = _flat(kernel.body)
+    if _is_parallel(work):
+        return work if all(isinstance(statement, T.Bind | T.DeclBuffer) for statement in before) else None
+    return None if any(map(_is_parallel, before)) else work
 
 
-def _divide(name: str, kernel: Kernel) -> tuple[int, Kernel, Kernel]:
-    """How many threads share a kernel, what calls its part in each of them, and that part."""
-    *views, work = _flat(kernel.body)
-    thread = var("thread")
-    extent = 1
-    if isinstance(work, T.For) and work.kind == T.stmt.ForKind.PARALLEL:
+def _is_parallel(statement: Stmt) -> bool:
+    return isinstance(statement, T.For) and statement.kind == T.stmt.ForKind.PARALLEL
+
+
+def _divide(name: str, kernel: Kernel) -> tuple[Kernel, Kernel]:
+    """What calls the kernel's part in each of the threads that share it, and that part."""
+    *before, work = _flat(kernel.body)
+    thread, extent = var("thread"), 1
+    if _is_parallel(work):
         thread, work, extent = work.loop_var, work.body, int(work.extent)
-    part = function([*kernel.params, thread], [*views, work]).with_attrs(kernel.attrs)
+    part = function([*kernel.params, thread], [*before, work]).with_attrs(kernel.attrs)
     handles, index = [var(f"a{i}", "handle") for i in range(len(kernel.params))], var("thread")
     whole = function(handles, [loop(index, extent, [_call(f"{name}_part", handles, index)], parallel=True)])
-    return extent, whole, part
+    return whole, part
 
 
 def _caller(steps: Sequence[Step], args: Sequence[Ref], extents: Mapping[str, int]) -> Kernel:
@@ -88,7 +100,7 @@ def _caller(steps: Sequence[Step], args: Sequence[Ref], extents: Mapping[str, in
         name = step.kernel if thread is None else f"{step.kernel}_part"
         return _call(name, [handles[arg] for arg in step.args], thread)
 
-    if all(extents.get(step.kernel, 1) == 1 for step in steps):
+    if all(extents[step.kernel] == 1 for step in steps):
         return function(list(handles.values()), [call(step) for step in steps])
     code = []
     for extent, group in groupby(steps, lambda step: extents[step.kernel]):

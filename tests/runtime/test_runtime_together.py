@@ -17,23 +17,30 @@ from lhcc.runtime.together import together
 SIZE = 96
 
 
-def reverse_kernel(threads: int, forward: int) -> Any:
-    """target[SIZE - 1 - i] = source[i] + forward * i: what one thread writes, another one reads next."""
+def reverse_kernel(threads: int, forward: int, rest: int = 0) -> Any:
+    """target[SIZE - 1 - i] = source[i] + forward * i: what one thread writes, another one reads next.  The last `rest`
+    elements are not shared."""
     from tvm import tirx as T
 
-    from lhcc.ir.tir import flat, function, get, integer, put, shared, tensor, var
+    from lhcc.ir.tir import flat, function, get, integer, loop, put, shared, tensor, var
 
     source, target = (tensor(name, [var(f"{name}_size")]) for name in ("source", "target"))
     (x, see_x), (y, see_y) = flat(source, "x"), flat(target, "y")
-    i = var("i")
-    value = get(x, i) + T.Cast("float32", i * integer(forward))
-    work = shared(i, SIZE, threads, [put(y, value, integer(SIZE - 1) - i)])
-    return function([source, target], [see_x, see_y, work])
+
+    def element(i: Any) -> Any:
+        return put(y, get(x, i) + T.Cast("float32", i * integer(forward)), integer(SIZE - 1) - i)
+
+    i, j = var("i"), var("j")
+    work = [shared(i, SIZE - rest, threads, [element(i)])]
+    if rest:
+        work.append(loop(j, rest, [element(integer(SIZE - rest) + j)]))
+    return function([source, target], [see_x, see_y, *work])
 
 
 @dataclass
 class Chain:
-    """A letter a kernel: `s` is shared by the threads, `o` made by one of them, `f` foreign: TVM's own."""
+    """A letter a kernel: `s` is shared by the threads, `o` made by one of them, `r` shared but for a
+    rest, `f` foreign: TVM's own."""
 
     letters: str
     threads: int
@@ -47,7 +54,11 @@ class Chain:
         builder = relax.BlockBuilder()
         kind = relax.TensorType((SIZE,), "float32")
         x = relax.Var("x", kind)
-        kernels = {"s": reverse_kernel(self.threads, 1), "o": reverse_kernel(1, 2)}
+        kernels = {
+            "s": reverse_kernel(self.threads, 1),
+            "o": reverse_kernel(1, 2),
+            "r": reverse_kernel(self.threads, 3, 5),
+        }
         with builder.function("main", [x]):
             with builder.dataflow():
                 value = x
@@ -64,7 +75,7 @@ class Chain:
 
     def expected(self, x: Any) -> Any:
         for letter in self.letters:
-            x = x * 2 if letter == "f" else (x + {"s": 1, "o": 2}[letter] * np.arange(SIZE))[::-1]
+            x = x * 2 if letter == "f" else (x + {"s": 1, "o": 2, "r": 3}[letter] * np.arange(SIZE))[::-1]
         return x
 
 
@@ -74,7 +85,9 @@ def whole_numbers() -> Any:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("letters", ["s", "ss", "ossoosso", "oooo", "fssf", "sfoosfs", "s" * 40, "fff"])
+@pytest.mark.parametrize(
+    "letters", ["s", "ss", "ossoosso", "oooo", "fssf", "sfoosfs", "s" * 40, "fff", "srs", "rr", "orsso"]
+)
 def test_answers_do_not_change(letters: str, threads: int, host_target: Any) -> None:
     chain = Chain(letters, threads)
     executable = Executable(build_program(chain.lowered(), host_target, threads=threads))
@@ -94,6 +107,14 @@ def test_kernels_that_are_ours_become_one_call_and_others_stay(host_target: Any)
     assert set(joined.kernels) == {*own, "s_part", "o_part", "calls_0", "calls_3"}
     assert joined.kernels[foreign] is own[foreign]
     assert joined.steps[0].args == (steps[0].args[0], steps[0].args[1], steps[1].args[1], steps[2].args[1])
+
+
+def test_kernels_that_threads_share_in_part_only_stay(host_target: Any) -> None:
+    lowered = Chain("ssrso", 2).lowered()
+    own = {gv.name_hint: function for gv, function in lowered.mod.functions.items() if gv.name_hint != "main"}
+    joined = together(read(lowered.mod["main"]).steps, own, 2)
+    assert [step.kernel for step in joined.steps] == ["calls_0", "r", "calls_2"]
+    assert joined.kernels["r"] is own["r"]
 
 
 def test_one_thread_needs_no_parts() -> None:
