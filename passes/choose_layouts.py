@@ -11,6 +11,7 @@ reads its planar input directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,15 @@ FEW_CHANNELS = 4  # up to so many, reading planar input in place beats convertin
 SAME_FORM = {"relax.add", "relax.subtract", "relax.multiply", "relax.maximum", "relax.minimum", "lhcc.activation"}
 
 
+def few_channels(channels: int, attrs: Mapping[str, Any]) -> bool:
+    return channels <= FEW_CHANNELS
+
+
 @dataclass(frozen=True)
 class ChooseLayouts:
     block: int = 16
     element: str = "float32"  # of blocked maps; planar ones stay as the user's
-    few_channels: int = FEW_CHANNELS
+    reads_planar: Callable[[int, Mapping[str, Any]], bool] = few_channels  # a convolution of so many channels
     elementwise: bool = False  # the target has kernels for functions of two blocked maps
     name = "choose_layouts"
 
@@ -142,7 +147,7 @@ class _Layouts:
         logical = attrs.pop("shape")
         x, weight, bias, *residual = call.args
         depthwise = attrs["groups"] == self._shape(x)[1] and shape_of(weight)[:2] == (attrs["groups"], 1)
-        planar = not self._is_blocked(x) and self._shape(x)[1] <= self.options.few_channels and not depthwise
+        planar = not self._is_blocked(x) and not depthwise and self.options.reads_planar(self._shape(x)[1], attrs)
         operands = [x if planar else self._blocked(x), weight, bias, *map(self._blocked, residual)]
         attrs.update(source="planar" if planar else "blocked", block=self.block, image=self._shape(x), logical=logical)
         return self._emit_blocked(self._call("conv2d", operands, logical, **attrs), name, logical)

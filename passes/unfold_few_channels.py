@@ -9,6 +9,7 @@ five blocks of 32, but 21 in each of its rows, and outputs share rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from lhcc.ir.log import Log
 @dataclass(frozen=True)
 class UnfoldFewChannels:
     block: int
+    reads_planar: Callable[[int, Mapping[str, Any]], bool] = lambda channels, attrs: False  # of a map as it is
     name = "unfold_few_channels"
 
     def run(self, mod: tvm.IRModule, log: Log) -> tvm.IRModule:
@@ -35,6 +37,8 @@ class UnfoldFewChannels:
             attrs, (outputs, inputs, *kernel) = attributes(value), shape_of(weight)
             if attrs["transposed"] or attrs["groups"] > 1 or kernel == [1, 1] or inputs > self.block // 4:
                 return None
+            if self.reads_planar(inputs, attrs):
+                return rewriter.decline(name, f"its kernel reads {inputs} channels as they are")
             images, _, height, width = attrs["shape"]
             in_rows = shape_of(x)[2]
 

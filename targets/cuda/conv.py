@@ -15,10 +15,11 @@ from typing import Any
 from tvm import tirx as T
 
 from lhcc.ir.tir import integer, loop, sequence, var
-from lhcc.targets.cuda import cost
+from lhcc.targets.cuda import cost, overlapping
 from lhcc.targets.cuda.ending import ask, finish
 from lhcc.targets.cuda.frame import Frame
 from lhcc.targets.cuda.plan import shared_bytes
+from lhcc.targets.cuda.planar_staging import PlanarStaging
 from lhcc.targets.cuda.products import Products
 from lhcc.targets.cuda.spec import ConvSpec
 from lhcc.targets.cuda.staging import Staging
@@ -28,16 +29,16 @@ from lhcc.targets.cuda.tir import WAIT, call
 def conv_kernel(spec: ConvSpec) -> Any:
     """(source, weights, bias, plan[, table][, residual]) -> target."""
     frame = Frame(spec)
-    staging, products = Staging(frame), Products(frame)
+    staging, products = (PlanarStaging if spec.planes else Staging)(frame), Products(frame)
     start = [*frame.views, *map(T.AllocBuffer, frame.registers), *frame.place()]
-    end = [*products.add_up(), finish(frame)]
+    end = [*products.add_up(), *(overlapping.finish(frame) if spec.overlap else [finish(frame)])]
     wait = call(WAIT)
     if spec.copiers:
         copy = [*staging.reads(), *staging.early(), wait, *staging.ahead()]
         copy.append(_stages(frame, staging.arrived(), staging.following))
         multiply = [*products.ask_bias(), *products.rows(), wait, *ask(frame), *products.begin()]
         multiply += [_stages(frame, [], products.stage), *end]
-        copy += [call("__syncthreads")] * products.meetings
+        copy += [call("__syncthreads")] * (products.meetings + (overlapping.MEETINGS if spec.overlap else 0))
         multiplies = frame.threads.thread < integer(spec.multipliers)
         body = [*start, T.IfThenElse(multiplies, sequence(multiply), sequence(copy))]
     else:

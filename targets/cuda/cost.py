@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from lhcc.targets.cuda.arch import Arch, Arithmetic
+from lhcc.targets.cuda.patch import Patch
 from lhcc.targets.cuda.spec import ConvSpec
 
 LAUNCH = 5900.0  # cycles of a kernel that does nothing
@@ -20,7 +21,9 @@ SHARED = 1.32 / 128  # a byte that a multiprocessor reads from shared memory
 L2, STORED = 0.037, 0.088  # a byte that it copies from the L2 cache; of results and residuals
 FEW_ROUNDS = 3  # of thread blocks: the last one of them counts whole
 REGISTERS = 1 << 16
-FREE, SQUEEZED = 120, 160  # registers that fit into 128 without a word, and with some care of the compiler
+# registers that fit into 128 without a word, as far as is known, and with some care of the compiler
+FREE, SURE, SQUEEZED = 120, 138, 160
+ADDING = 6  # more of them, for a residual
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,34 @@ def instruction(arch: Arch, arithmetic: Arithmetic) -> float:
 
 def registers(spec: ConvSpec) -> int:
     """About how many a thread needs; those of warps that only copy are fewer than those of the others."""
-    arithmetic, copies = spec.arithmetic, 0 if spec.copiers else spec.copies
+    arithmetic, copies = spec.arithmetic, 0 if spec.copiers or spec.planes else spec.copies
     weights = spec.lanes // 8 * arithmetic.b * (2 * arithmetic.steps if arithmetic.preload else 1)
     rows = spec.pixels * (1 if arithmetic.preload else 2)
-    return spec.pixels * spec.lanes // 2 + weights + arithmetic.a + rows + 2 * copies + 45
+    each = 2 if Patch(spec).even else 3  # of a copy: from where, for how long, and where to
+    return spec.pixels * spec.lanes // 2 + weights + arithmetic.a + rows + each * copies + 45
+
+
+def most(threads: int) -> int:
+    """Registers that a thread may need by `registers`, which does not know them exactly."""
+    each = REGISTERS // threads
+    return SQUEEZED if each == 128 else min(215, each - 10)
+
+
+def sure(spec: ConvSpec) -> bool:
+    """Whether the compiler will do without spilling: 16 warps in one thread block cannot be given more registers."""
+    return REGISTERS // spec.threads != 128 or registers(spec) + (ADDING if spec.residual else 0) <= SURE
 
 
 def held(spec: ConvSpec, shared: int) -> int:
     """Thread blocks that a multiprocessor is asked to hold at a time, which limits registers.
 
-    Two blocks of 8 warps instead of one are worth a few registers: on an H200 such kernels took 0.68 to 0.80 of their
-    time.  What spills all the same is compiled again without the limit.
+    16 warps instead of 8 are worth a few registers: on an H200 such kernels took 0.68 to 0.80 of their time.  What
+    spills all the same is compiled again without the limit.
     """
     arch, count = Arch(spec.arch), registers(spec)
-    if count <= FREE:
-        return max(1, min(16, 512 // spec.threads))
-    two = spec.threads == 256 and count <= SQUEEZED and spec.thread_blocks > arch.processors
-    if two and 2 * (shared + 1024) <= arch.shared + 1024:
-        return 2
-    return max(1, min(16, 256 // spec.threads))
+    few, many = (max(1, min(16, warps * 32 // spec.threads)) for warps in (8, 16))
+    room = count <= SQUEEZED and many * (shared + 1024) <= arch.shared + 1024
+    return many if count <= FREE or (room and spec.thread_blocks > few * arch.processors) else few
 
 
 def resident(threads: int, register_count: int, shared: int, arch: Arch) -> int:

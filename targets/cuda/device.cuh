@@ -84,11 +84,69 @@ on_device void wait_copies() {
 #endif
 }
 
+// A run of bytes, whole 16 of them, from memory that no kernel writes.  Where the hardware has a copy engine, one thread
+// sets it to work, and the run's arrival is noted in shared memory; else every thread copies a part of it as above.
+on_device void expect_runs(int arrivals, int count) {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < count; ++i) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(arrivals + 8 * i) : "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+#endif
+}
+
+on_device void copy_run(int address, const void* source, int bytes, int arrival, int thread, int threads) {
+#if __CUDA_ARCH__ >= 900
+  if (thread == 0) {
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1; }" ::"r"(arrival), "r"(bytes)
+                 : "memory");
+    if (bytes)
+      asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                       address),
+                   "l"(source), "r"(bytes), "r"(arrival)
+                   : "memory");
+  }
+#else
+  for (int piece = 16 * thread; piece < bytes; piece += 16 * threads)
+    copy16(address + piece, (const char*)source + piece, 1);
+#endif
+}
+
+// Arrivals are counted from 0 on; `odd` says which of two that follow each other is meant.
+on_device void await_run(int arrival, int odd) {
+#if __CUDA_ARCH__ >= 900
+  int arrived;
+  do asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.b32 %0, 1, 0, p; }"
+                  : "=r"(arrived)
+                  : "r"(arrival), "r"(odd)
+                  : "memory");
+  while (!arrived);
+#endif
+}
+
 on_device void get_shared16(int* into, int address) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                : "=r"(into[0]), "=r"(into[1]), "=r"(into[2]), "=r"(into[3])
                : "r"(address)
                : "memory");
+}
+
+// N numbers of a map into shared memory: 8 bytes, or whole 16.
+template <int N, typename T>
+on_device void put_channels(int address, const float* from) {
+  constexpr int bytes = N * sizeof(T) < 16 ? 8 : 16, each = bytes / sizeof(T);
+  struct __align__(16) Vector { T at[each]; };
+  for (int part = 0; part < N / each; ++part) {
+    Vector vector;
+    for (int i = 0; i < each; ++i) vector.at[i] = T(from[part * each + i]);
+    const int* w = (const int*)&vector;
+    if (bytes == 16)
+      asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address + 16 * part), "r"(w[0]), "r"(w[1]),
+                   "r"(w[2]), "r"(w[3])
+                   : "memory");
+    else
+      asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(address), "r"(w[0]), "r"(w[1]) : "memory");
+  }
 }
 
 // Asks for a line of memory to be brought into the L2 cache.
@@ -205,6 +263,38 @@ template <int N, typename Number, typename T>
 on_device void fetched(Number* into, const int* words, const T*) {
   struct __align__(4) Word { T at[4 / sizeof(T)]; };
   for (int i = 0; i < N; ++i) into[i] = (Number)((const Word*)words)[i * sizeof(T) / 4].at[i % (4 / sizeof(T))];
+}
+
+template <int N, typename T>
+on_device void store_words(T* target, const int* from) {
+  for (int part = 0; part < N / 4; ++part)
+    ((int4*)target)[part] = make_int4(from[4 * part], from[4 * part + 1], from[4 * part + 2], from[4 * part + 3]);
+}
+
+// The larger ones of the numbers in two words.
+template <typename T>
+on_device int max_word(int a, int b, const T*) {
+  struct __align__(4) Word { T at[4 / sizeof(T)]; };
+  Word x = *(const Word*)&a;
+  const Word y = *(const Word*)&b;
+  for (int i = 0; i < (int)(4 / sizeof(T)); ++i)
+    if (float(y.at[i]) > float(x.at[i])) x.at[i] = y.at[i];
+  return *(const int*)&x;
+}
+#if __CUDA_ARCH__ >= 800
+on_device int max_word(int a, int b, const half*) {
+  asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+  return a;
+}
+on_device int max_word(int a, int b, const nv_bfloat16*) {
+  asm("max.bf16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+  return a;
+}
+#endif
+
+template <int N, typename T>
+on_device void max_words(int* largest, const int* words) {
+  for (int i = 0; i < N; ++i) largest[i] = max_word(largest[i], words[i], (const T*)nullptr);
 }
 
 template <int N, typename Number, typename T>

@@ -19,6 +19,7 @@ from lhcc.targets.cuda.tir import address, both, call, divided, local, unrolled,
 
 Expr = Any
 Stmt = Any
+ELEMENT = {"float16": "half", "bfloat16": "nv_bfloat16", "float32": "float"}  # of a map, in device code
 HELD = 32  # registers of residuals at a time
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from tvm import tirx as T
 
 from lhcc.ir.tir import flat, get, integer, loop, tensor, var
-from lhcc.targets.cuda.arch import BLOCK
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import OUTS, TILE_END, patch_bytes, pixel_bytes, record_of, weight_bytes
+from lhcc.targets.cuda.patch import Patch
+from lhcc.targets.cuda.plan import ARRIVAL, OUTS, TILE_END, arrival_bytes, record_of, weight_bytes
 from lhcc.targets.cuda.spec import ConvSpec
 from lhcc.targets.cuda.tir import Threads, both, call, divided, local, value, when
 
@@ -23,9 +23,8 @@ class Frame:
         self.count = spec.lanes // 8  # matrix instructions per fragment of pixels
         self.words = tile_words(spec.lanes, self.arithmetic)
         self.tile_bytes = 4 * (self.words + TILE_END)
-        self.record, self.patch = record_of(spec), patch_bytes(spec)
-        self.pixel = pixel_bytes(self.arithmetic.size)
-        self.chunks = BLOCK * self.arithmetic.size // 16  # 16-byte pieces of one pixel
+        self.record, self.patch = record_of(spec), Patch(spec)
+        self.chunks = spec.pixel_channels * self.arithmetic.size // 16  # 16-byte pieces of one pixel
         self.threads = Threads()
         self.copier = self.threads.thread - spec.multipliers if spec.copiers else self.threads.thread
         self._operands()
@@ -41,11 +40,11 @@ class Frame:
         """(source, weights, bias, plan[, table][, residual]) -> target; the table is that of integer steps."""
         spec = self.spec
 
-        def see(name: str, element: str) -> tuple[Expr, Expr, Stmt]:
-            operand = tensor(name, [var(f"{name}_{axis}") for axis in range(5)], element)
+        def see(name: str, element: str, axes: int = 5) -> tuple[Expr, Expr, Stmt]:
+            operand = tensor(name, [var(f"{name}_{axis}") for axis in range(axes)], element)
             return operand, *flat(operand, name[0], element)
 
-        source, self.x, see_x = see("source", self.arithmetic.element)
+        source, self.x, see_x = see("source", *(("float32", 4) if spec.planes else (self.arithmetic.element,)))
         target, self.y, see_y = see("target", spec.target_element)
         self.weights = tensor("weights", [var("weights_size")], "int32")
         self.bias = tensor("bias", [var("bias_size")], self.arithmetic.sum)
@@ -68,18 +67,24 @@ class Frame:
         self.reads = local("reads", spec.copies, "int32")
         self.ahead, self.offset = local("ahead", weights, "int32"), local("offset", 1, "int32")
         self.bias_here = local("bias_here", 2 * self.count, arithmetic.sum)
-        self.registers = [self.sums, self.a, self.b, self.rows, self.reads, self.bias_here]
+        self.into = local("into", spec.copies, "int32")
+        self.registers = [self.sums, self.a, self.b, self.rows, self.bias_here, *([] if spec.planes else [self.reads])]
+        self.registers += [] if self.patch.even or spec.planes else [self.into]
         self.registers += [self.ahead, self.offset] if arithmetic.preload else []
 
     def at(self, position: Expr | int) -> Expr:
         """A number of the group's record."""
         return value("int32", "get_shared<int>", self.told + position * 4)
 
+    def arrival(self, stage: Expr) -> Expr:
+        """Where the arrival of a stage's weights is noted."""
+        return self.told + 4 * self.record.size + T.floormod(stage, integer(self.spec.stages)) * ARRIVAL
+
     def weights_of(self, stage: Expr) -> Expr:
         """Where the weight tiles of a stage lie in shared memory."""
         spec = self.spec
         turn = T.floormod(stage, integer(spec.stages)) * weight_bytes(spec)
-        return self.memory + spec.places * self.patch + turn
+        return self.memory + spec.places * self.patch.size + turn
 
     def bound(self, stage: Expr, warp: Expr | int) -> Expr:
         """The first weight tile of a warp in a stage."""
@@ -98,12 +103,13 @@ class Frame:
         return [
             *(T.Bind(name, index) for name, index in zip((tile, group), order, strict=True)),
             T.Bind(self.told, value("int32", "shared_memory")),
-            T.Bind(self.memory, self.told + 4 * size),
+            T.Bind(self.memory, self.told + 4 * size + arrival_bytes(spec)),
+            call("expect_runs", self.told + 4 * size, spec.stages),
             loop(part, -(-size // spec.threads), [T.Bind(number, part * spec.threads + self.threads.thread), inside]),
             call("__syncthreads"),
             T.Bind(self.image0, image * spec.tile[0]),
-            T.Bind(self.row0, tile_row * spec.tile[1]),
-            T.Bind(self.column0, tile_column * spec.tile[2]),
+            T.Bind(self.row0, tile_row * (spec.tile[1] - spec.overlap) - spec.overlap),
+            T.Bind(self.column0, tile_column * (spec.tile[2] - spec.overlap) - spec.overlap),
             T.Bind(self.phase_row, self.at(0)),
             T.Bind(self.phase_column, self.at(1)),
             T.Bind(self.stage_count, self.at(2)),

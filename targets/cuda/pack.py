@@ -17,6 +17,7 @@ from lhcc.targets.choice import spent
 from lhcc.targets.cuda import cost, fragments
 from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.choice import Choice
+from lhcc.targets.cuda.patch import Patch
 from lhcc.targets.cuda.plan import Plan, grouped, plan_conv, shared_bytes, works
 from lhcc.targets.cuda.space import LANES, Space
 from lhcc.targets.cuda.spec import Integers, WindowSpec
@@ -109,7 +110,7 @@ class Problem(Space):
     def estimate(self, choice: Choice) -> tuple[float, str]:
         load, spec = self.load(choice), self.spec(choice)
         size, maps = self.arithmetic.size, 2 if self.layer.residual else 1
-        patch, tile = spec.patch_pixels * BLOCK * size, spec.lanes * BLOCK * size
+        patch, tile = spec.patch_pixels * spec.pixel_channels * size, spec.lanes * BLOCK * size
         most = choice.depth * choice.columns * choice.splits  # tiles of a stage
         shape = cost.Shape(
             choice.pixels, choice.lanes, choice.across, spec.threads, spec.thread_blocks, shared_bytes(spec),
@@ -134,7 +135,7 @@ class Problem(Space):
     # ---- packing
     def plan(self, choice: Choice) -> Plan:
         spec, encoded = self.spec(choice), self.encoded(choice.lanes, choice.dense)
-        found = works(encoded.index, self.out_blocks(choice.lanes), self.phases, spec.patch[1])
+        found = works(encoded.index, self.out_blocks(choice.lanes), self.phases, Patch(spec))
         return plan_conv(grouped(found, choice.columns), spec)
 
     def holds(self, plan: Plan) -> bool:

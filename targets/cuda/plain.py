@@ -15,7 +15,9 @@ from lhcc.ir.vector import const
 from lhcc.targets.cuda.arch import BLOCK, STEP
 from lhcc.targets.cuda.ending import result_of
 from lhcc.targets.cuda.fragments import tile_words
-from lhcc.targets.cuda.plan import OUTS, TILE_END, patch_bytes, pixel_bytes, record_of
+from lhcc.targets.cuda.patch import Patch
+from lhcc.targets.cuda.plan import OUTS, TILE_END, record_of
+from lhcc.targets.cuda.planar import PIXEL
 from lhcc.targets.cuda.spec import ConvSpec, WindowSpec
 from lhcc.targets.cuda.tir import both, divided, when
 
@@ -28,14 +30,14 @@ def plain_kernel(spec: str) -> Any:
     return _conv(ConvSpec.from_json(spec)) if '"lanes"' in spec else _window(WindowSpec.from_json(spec))
 
 
-def _map(name: str, element: str) -> tuple[Expr, Expr, Stmt]:
-    operand = tensor(name, [var(f"{name}_{axis}") for axis in range(5)], element)
+def _map(name: str, element: str, axes: int = 5) -> tuple[Expr, Expr, Stmt]:
+    operand = tensor(name, [var(f"{name}_{axis}") for axis in range(axes)], element)
     return operand, *flat(operand, name[0], element)
 
 
 def _conv(spec: ConvSpec) -> Any:
-    arithmetic, pixel = spec.arithmetic, pixel_bytes(spec.arithmetic.size)
-    source, x, see_x = _map("source", arithmetic.element)
+    arithmetic, patch = spec.arithmetic, Patch(spec)
+    source, x, see_x = _map("source", *(("float32", 4) if spec.planes else (arithmetic.element,)))
     target, y, see_y = _map("target", spec.target_element)
     residual, r, see_r = _map("residual", spec.residual_element)
     weights, plan, table = (tensor(name, [var(f"{name}_size")], "int32") for name in ("weights", "plan", "table"))
@@ -56,52 +58,72 @@ def _conv(spec: ConvSpec) -> Any:
     tile_image, tile_row, tile_column = divided(tile, *spec.tiles[1:])
     inner_image, inner_row, inner_column = divided(inner, *spec.tile[1:])
     out, end_row, end_column = var("out"), row * spec.step[0] + phase_row, at_column * spec.step[1] + phase_column
-    rows, columns = rows // spec.merged, columns // spec.merged
+    height_of, width_of = rows, columns  # of the outputs, pooled or not
+    rows, columns = ((n + spec.overlap) // spec.merged for n in (rows, columns))
 
     # one weight tile times one pixel
     warp = column * spec.warps[2] + split
     bound = stage * (record.warps + 1) + warp + record.bounds_at
-    place, block, position = var("place"), var("block"), var("position")
-    in_row = row * spec.stride[0] + spec.origin[0] + T.floordiv(position, integer(spec.patch[1]))
-    in_column = at_column * spec.stride[1] + spec.origin[1] + T.floormod(position, integer(spec.patch[1]))
-    seen = both(in_row >= integer(0), in_row < integer(height), in_column >= integer(0), in_column < integer(width))
-    read = get(x, (((image * blocks + block) * height + in_row) * width + in_column) * BLOCK + depth)
+    place, block = var("place"), var("block")
+    tap_row, rest = T.floordiv(place, integer(patch.row)), T.floormod(place, integer(patch.row))
+    in_row = row * spec.stride[0] + spec.origin[0] + patch.staged(tap_row, 0)
+    tap_column = patch.staged(T.floordiv(rest, integer(patch.pixel)), 1) * spec.gap[1]
+    in_column = at_column * spec.stride[1] + spec.origin[1] + tap_column
+    seen = both(in_row >= integer(0), in_row < integer(height))
+    if spec.planes:
+        beside, number = divided(depth, PIXEL)
+        channel, aside = divided(number, spec.gap[1])
+        in_column = in_column + beside * spec.gap[1] + aside
+        seen = both(seen, channel < integer(spec.planes))
+        at = ((image * spec.planes + channel) * height + in_row) * width + in_column
+    else:
+        at = (((image * blocks + block) * height + in_row) * width + in_column) * BLOCK + depth
+    seen, read = both(seen, in_column >= integer(0), in_column < integer(width)), get(x, at)
     kept = get(w, _weight(spec, entry, depth, lane))
     product = T.Cast(arithmetic.sum, read) * T.Cast(arithmetic.sum, kept)
-    multiply = loop(depth, BLOCK, [loop(lane, spec.lanes, [put(sums, get(sums, lane) + product, lane)])])
+    add = loop(lane, spec.lanes, [put(sums, get(sums, lane) + product, lane)])
     words = tile_words(spec.lanes, arithmetic)
     end = entry * (words + TILE_END) + words
     body = [
-        T.Bind(place, T.floormod(get(weights, end), integer(patch_bytes(spec)))),
+        T.Bind(place, T.floormod(get(weights, end), integer(patch.size))),
         T.Bind(block, get(weights, end + 1)),
-        T.Bind(position, T.floordiv(place, integer(pixel))),
-        when(seen, [multiply]),
+        loop(depth, BLOCK, [when(seen, [add])]),
     ]
     begin, count = told(bound), told(bound + 1) - told(bound)
     entries = T.For(entry, begin, count, T.stmt.ForKind.SERIAL, T.SeqStmt(body))
 
     channel = out * spec.lanes + lane
     plane = image * out_blocks + T.floordiv(channel, integer(BLOCK))
-    to_row, to_column = (T.floordiv(end, integer(spec.merged)) for end in (end_row, end_column))
+    # where windows overlap, an output between two of them is in both
+    down, across = var("down"), var("across")
+    to_row, to_column = (
+        T.floordiv(end + by, integer(spec.merged)) for end, by in ((end_row, down), (end_column, across))
+    )
     to = ((plane * rows + to_row) * columns + to_column) * BLOCK + T.floormod(channel, integer(BLOCK))
     plus = T.Cast(arithmetic.sum, get(r, to)) if spec.residual else None
     total = get(sums, lane) + get(bias, channel)
     result = result_of(spec, total, plus, table, channel, out_blocks * BLOCK)
     largest = T.Max(result, T.Cast(arithmetic.sum, get(y, to))) if spec.pooled else result
     inside = both(
-        out >= integer(0), image < integer(images), to_row < integer(rows), to_column < integer(columns)
+        out >= integer(0), image < integer(images), end_row >= integer(0), end_row < integer(height_of),
+        end_column >= integer(0), end_column < integer(width_of),
     )  # fmt: skip
+    stored = when(
+        both(to_row < integer(rows), to_column < integer(columns)),
+        [loop(lane, spec.lanes, [put(y, T.Cast(spec.target_element, largest), to)])],
+    )
+    every_window = loop(down, spec.overlap + 1, [loop(across, spec.overlap + 1, [stored])])
     pixels = [
         T.Bind(image, tile_image * spec.tile[0] + inner_image),
-        T.Bind(row, tile_row * spec.tile[1] + inner_row),
-        T.Bind(at_column, tile_column * spec.tile[2] + inner_column),
+        T.Bind(row, tile_row * (spec.tile[1] - spec.overlap) - spec.overlap + inner_row),
+        T.Bind(at_column, tile_column * (spec.tile[2] - spec.overlap) - spec.overlap + inner_column),
         T.Bind(out, told(column + OUTS)),
         when(
             inside,
             [
                 loop(lane, spec.lanes, [put(sums, const(0, 1, arithmetic.sum), lane)]),
                 loop(split, spec.warps[2], [loop(stage, stage_count, [entries])]),
-                loop(lane, spec.lanes, [put(y, T.Cast(spec.target_element, largest), to)]),
+                every_window,
             ],
         ),
     ]

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcc.targets.cuda.arch import BLOCK
+from lhcc.targets.cuda.arch import BLOCK, size_of
+from lhcc.targets.cuda.patch import PAD, Patch
 from lhcc.targets.cuda.schedule import Tile, schedule
 from lhcc.targets.cuda.spec import ConvSpec
 
-PAD = 16  # bytes after each pixel of the patch: matrices are then read from shared memory without bank conflicts
 OUTS = 3  # where a record's output blocks begin, after the first output row and column and the number of stages
 TILE_END = 4  # words after the weights of a tile: where it reads, in bytes from the first patch, and its input block
+ARRIVAL = 8  # bytes
 STAGES_STEP = 8  # records have room for a multiple of so many stages, so that layers share kernels
 
 
@@ -37,11 +38,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Work:
-    """The kept tiles of one output block in one phase: input block, position in the patch, number of the tile."""
+    """The kept tiles of one output block in one phase."""
 
     out: int
     phase: Phase
-    tiles: NDArray[np.int64]  # (n, 3): input block, patch position, index into the encoded values
+    tiles: NDArray[np.int64]  # (n, 3): input block, bytes into its patch, index into the encoded values
 
     @property
     def blocks(self) -> NDArray[np.int64]:
@@ -124,11 +125,11 @@ class Plan:
     ends: NDArray[np.int32]  # what follows the weights of each: see TILE_END
 
 
-def works(index: NDArray[np.int32], out_blocks: int, found: Sequence[Phase], patch_columns: int) -> list[Work]:
+def works(index: NDArray[np.int32], out_blocks: int, found: Sequence[Phase], patch: Patch) -> list[Work]:
     """The work of every output block in every phase; `index` is that of the tiles encoding."""
     result = []
     for phase in found:
-        position = {tap: row * patch_columns + column for tap, row, column in phase.taps}
+        position = {tap: patch.place(row, column) for tap, row, column in phase.taps}
         at = np.array([position.get(tap, -1) for tap in range(int(index[:, 0].max(initial=0)) + 1)], np.int64)
         reads = at[index[:, 0]] if len(index) else np.zeros(0, np.int64)
         for out in range(out_blocks):
@@ -166,7 +167,7 @@ def plan_conv(groups: Sequence[Sequence[Work]], spec: ConvSpec) -> Plan:
         schedule(dealt(group, columns, splits), spec.places, spec.arrivals, spec.depth, spec.stages) for group in groups
     ]
     spec = replace(spec, most_stages=-(-max(map(len, found)) // STAGES_STEP) * STAGES_STEP)
-    record, pixel = record_of(spec), pixel_bytes(spec.arithmetic.size)
+    record, patch = record_of(spec), Patch(spec)
     records = np.full((len(groups), record.size), -1, np.int32)
     order: list[int] = []
     ends: list[tuple[int, int]] = []
@@ -180,19 +181,9 @@ def plan_conv(groups: Sequence[Sequence[Work]], spec: ConvSpec) -> Plan:
             row[at : at + record.warps + 1] = np.cumsum([len(order), *map(len, stage.tiles)])
             for place, (block, position, tile) in (item for tiles in stage.tiles for item in tiles):
                 order.append(tile)
-                ends.append(((place * spec.patch_pixels + position) * pixel, block))
+                ends.append((place * patch.size + position, block))
     numbers = np.array(ends, np.int32).reshape(-1, 2)
     return Plan(spec, records, np.array(order, np.int64), np.pad(numbers, ((0, 0), (0, TILE_END - 2))))
-
-
-def pixel_bytes(element_size: int) -> int:
-    """From one pixel of the patch to the next."""
-    return BLOCK * element_size + PAD
-
-
-def patch_bytes(spec: ConvSpec) -> int:
-    """Of one input block in shared memory."""
-    return spec.patch_pixels * pixel_bytes(spec.arithmetic.size)
 
 
 def weight_bytes(spec: ConvSpec) -> int:
@@ -201,8 +192,21 @@ def weight_bytes(spec: ConvSpec) -> int:
     return spec.depth * columns * splits * (BLOCK * spec.lanes * spec.arithmetic.size + 4 * TILE_END)
 
 
+def arrival_bytes(spec: ConvSpec) -> int:
+    """Room for what says that the weights of a stage have arrived: whole 16 bytes."""
+    return -(-spec.stages * ARRIVAL // 16) * 16
+
+
+def result_pixel(spec: ConvSpec) -> int:
+    """From one output to the next in shared memory, where they are pooled: padded as input pixels are."""
+    return spec.warps[1] * spec.lanes * size_of(spec.target_element) + PAD
+
+
 def shared_bytes(spec: ConvSpec) -> int:
-    """Shared memory of a thread block: its record, then patches and weights or, after them, the sums that warps add."""
+    """Shared memory of a thread block: its record, arrivals, then patches and weights or, after them, the sums that
+    warps add, or the outputs that are pooled."""
     across, columns, splits = spec.warps
     sums = (splits - 1) * across * columns * 64 * spec.pixels * spec.lanes
-    return 4 * record_of(spec).size + max(spec.places * patch_bytes(spec) + spec.stages * weight_bytes(spec), sums)
+    results = spec.tile_pixels * result_pixel(spec) if spec.overlap else 0
+    told = 4 * record_of(spec).size + arrival_bytes(spec)
+    return told + max(spec.places * Patch(spec).size + spec.stages * weight_bytes(spec), sums, results)

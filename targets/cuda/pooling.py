@@ -1,9 +1,10 @@
-"""Maximum pooling of 2 x 2 outputs by the convolution that makes them: a quarter is stored, and a kernel less is run.
+"""Maximum pooling by the convolution that makes what is pooled: a quarter is stored, and a kernel less is run.
 
     y = max_pool2d(lhcc.tiles(x, ...))    ->  y = lhcc.tiles(x, ..., pooled)
 
-Where a lane holds its sums depends on the columns of the tile: a pixel's right neighbour is the next row of a fragment,
-four lanes on; the pixel below it is further rows of the same fragment, its other half, or the next fragment.
+Windows of 3 x 3 overlap: see overlapping.py.  For those of 2 x 2, where a lane holds its sums depends on the columns of
+the tile: a pixel's right neighbour is the next row of a fragment, four lanes on; the pixel below it is further rows of
+the same fragment, its other half, or the next fragment.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import tvm
+from numpy.typing import NDArray
 from tvm import tirx as T
 
 from lhcc.ir import dialect
-from lhcc.ir.graph import Rewriter, attributes, op_name
+from lhcc.ir.graph import Rewriter, array_of, attributes, constant, op_name
 from lhcc.ir.log import Log
 from lhcc.ir.tir import integer
+from lhcc.targets.cuda.arch import Arch
+from lhcc.targets.cuda.fragments import tile_words
+from lhcc.targets.cuda.patch import Patch
+from lhcc.targets.cuda.plan import TILE_END, shared_bytes
 from lhcc.targets.cuda.spec import ConvSpec, WindowSpec
 
 Expr = Any
+MOST_TWICE = 1.5  # outputs that tiles of overlapping windows compute, over those that there are
 RIGHT = 4  # from a lane to the one that holds the next row of a fragment
 # columns of a tile -> how many lanes on the pixel below is, in the same part
 BELOW = {2: 2 * RIGHT, 4: 4 * RIGHT}
@@ -61,16 +69,57 @@ class Pooling:
 
 def declined(spec: ConvSpec, window: WindowSpec) -> str | None:
     """Why these two layers stay apart; None: they need not."""
-    _, height, width = spec.tile
     if (window.combine, window.integers, window.activation, window.residual) != ("max", None, "", ""):
         return "what follows is no pooling by maximum alone"
-    if (window.kernel, window.strides, window.padding, window.dilation) != ((2, 2), (2, 2), (0, 0), (1, 1)):
-        return "its windows are not 2 x 2, one beside the other"
+    if side(window) is None:
+        return "its windows are not 2 x 2, one beside the other, or 3 x 3, two apart and from -1 on"
     if spec.residual or spec.integers or spec.step != (1, 1) or spec.result[2:] != window.image[2:]:
         return "the convolution adds a residual, is transposed, or sees an image as one row of pixels"
-    if height % 2 or width not in (*BELOW, 8, 16) or (width == 16 and spec.pixels % 2):
+    _, height, width = spec.tile
+    apart = height % 2 or width not in (*BELOW, 8, 16) or (width == 16 and spec.pixels % 2)
+    if side(window) == 2 and apart:
         return f"tiles of {height} x {width} pixels keep the four of a window apart"
     return None
+
+
+def side(window: WindowSpec) -> int | None:
+    """Of windows that can be taken in."""
+    geometry = window.kernel, window.strides, window.padding, window.dilation
+    known = {2: ((2, 2), (2, 2), (0, 0), (1, 1)), 3: ((3, 3), (2, 2), (1, 1), (1, 1))}
+    return next((side for side, wanted in known.items() if geometry == wanted), None)
+
+
+def whole_windows(spec: ConvSpec, weights: NDArray[np.int32]) -> tuple[ConvSpec, NDArray[np.int32]]:
+    """The same convolution in tiles of whole windows of 3 x 3, as few as the pixels of its warps allow.
+
+    Weight tiles say where they read in the patch, whose rows become longer or shorter.
+    """
+    most, pooled = 16 * spec.pixels * spec.warps[0], [-(-extent // 2) for extent in spec.result[2:]]
+
+    def cost(size: tuple[int, int]) -> tuple[int, int]:
+        down, across = size
+        return -(-pooled[0] // down) * -(-pooled[1] // across), down * across
+
+    widest = {down: (most // (2 * down + 1) - 1) // 2 for down in range(1, pooled[0] + 1)}
+    down, across = min(((d, min(a, pooled[1])) for d, a in widest.items() if a > 0), key=cost)
+    tile, old = (1, 2 * down + 1, 2 * across + 1), spec.tile
+    rows, columns = (
+        n + (tile[axis] - old[axis]) * walk for axis, n, walk in zip((1, 2), spec.patch, spec.walk, strict=True)
+    )
+    new = replace(spec, tile=tile, patch=(rows, columns))
+    before, after = Patch(spec), Patch(new)
+    tiles = weights.reshape(-1, tile_words(spec.lanes, spec.arithmetic) + TILE_END).copy()
+    place, read = np.divmod(tiles[:, -TILE_END], before.size)
+    slots = zip(read // before.row, read % before.row // before.pixel, strict=True)
+    moved = [after.place(int(before.staged(row, 0)), int(before.staged(column, 1))) for row, column in slots]
+    tiles[:, -TILE_END] = place * after.size + np.array(moved, np.int32)
+    return new, tiles.reshape(-1)
+
+
+def computed(spec: ConvSpec) -> float:
+    """Outputs that are computed, those beyond the tiles and the map included, over those of the map."""
+    images, _, height, width = spec.result
+    return spec.tile_count * 16 * spec.pixels * spec.warps[0] / (images * height * width)
 
 
 @dataclass(frozen=True)
@@ -93,12 +142,24 @@ class TakeInPooling:
             if not rewriter.used_once(source):
                 return rewriter.decline(name, "what it pools has other users")
             spec = ConvSpec.from_json(attrs["spec"])
-            reason = declined(spec, WindowSpec.from_json(attributes(call)["spec"]))
+            window = WindowSpec.from_json(attributes(call)["spec"])
+            reason = declined(spec, window)
             if reason is not None:
                 return rewriter.decline(name, reason)
-            attrs |= {"shape": attributes(call)["shape"], "spec": replace(spec, pooled=True).to_json()}
-            pooled = dialect.call("tiles", list(conv.args), attrs.pop("shape"), **attrs)
-            rewriter.note(rewriter.name(source), f"takes in {name}: of 2 x 2 outputs the largest is stored")
+            operands, spec = list(conv.args), replace(spec, pooled=side(window) or 0)
+            if spec.overlap:
+                weights = array_of(operands[1])
+                assert weights is not None
+                spec, moved = whole_windows(spec, weights)
+                if shared_bytes(spec) > Arch(spec.arch).shared:
+                    return rewriter.decline(name, "tiles of whole windows do not fit shared memory")
+                if computed(spec) > MOST_TWICE:
+                    return rewriter.decline(name, "tiles of so few pixels would compute too many outputs twice")
+                operands[1] = constant(moved)
+            attrs |= {"shape": attributes(call)["shape"], "spec": spec.to_json()}
+            pooled = dialect.call("tiles", operands, attrs.pop("shape"), **attrs)
+            windows = f"{spec.pooled} x {spec.pooled}"
+            rewriter.note(rewriter.name(source), f"takes in {name}: of {windows} outputs the largest is stored")
             return rewriter.emit(pooled, rewriter.name(source))
 
         return rewriter.run(visit)

@@ -36,7 +36,7 @@ class Products:
 
     def rows(self) -> list[Stmt]:
         """Where this lane's rows of the fragments start in a staged patch."""
-        frame, spec, code = self.frame, self.spec, []
+        frame, spec, patch, code = self.frame, self.spec, self.frame.patch, []
         if self.arithmetic.preload:
             own = [(T.floormod(frame.lane, integer(16)), T.floordiv(frame.lane, integer(16)) * 16)]
         else:
@@ -45,10 +45,9 @@ class Products:
             for fragment in range(spec.pixels):
                 position = frame.position(fragment, row)
                 image, y, x = divided(position, *spec.tile[1:])
-                row_step, column_step = spec.stride[0] // spec.gap[0], spec.stride[1] // spec.gap[1]
-                pixel = (image * spec.patch[0] + y * row_step) * spec.patch[1] + x * column_step
+                pixel = image * patch.image + y * patch.row + x * patch.pixel
                 inside = T.Select(position < integer(spec.tile_pixels), pixel, integer(0))
-                code.append(put(frame.rows, inside * frame.pixel + chunk, integer(half * spec.pixels + fragment)))
+                code.append(put(frame.rows, inside + chunk, integer(half * spec.pixels + fragment)))
         return code
 
     @property
@@ -58,10 +57,11 @@ class Products:
 
     def stage(self, stage: Expr) -> list[Stmt]:
         """The tiles of this warp among those of a stage, which have arrived in shared memory, times its pixels."""
-        frame, weights = self.frame, var("weights")
-        warp = frame.warp_column * self.spec.warps[2] + frame.split
+        frame, spec, weights = self.frame, self.spec, var("weights")
+        warp = frame.warp_column * spec.warps[2] + frame.split
         first, begin, end, last, entry = var("first"), var("begin"), var("end"), var("last"), var("entry")
         code = [
+            call("await_run", frame.arrival(stage), T.floormod(T.floordiv(stage, integer(spec.stages)), integer(2))),
             T.Bind(weights, frame.weights_of(stage)),
             T.Bind(first, frame.bound(stage, 0)),
             T.Bind(begin, frame.bound(stage, warp) - first),

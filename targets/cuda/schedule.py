@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Tile = tuple[int, int, int]  # input block, position in its patch, number of the weight tile
+Tile = tuple[int, int, int]  # input block, bytes into its patch, number of the weight tile
 
 
 def arrivals_of(places: int) -> int:

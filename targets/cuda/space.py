@@ -17,6 +17,7 @@ from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Machine
 from lhcc.targets.cuda.choice import Choice
 from lhcc.targets.cuda.load import Load, count
 from lhcc.targets.cuda.plan import phases, shared_bytes
+from lhcc.targets.cuda.planar import BESIDE, regrouped
 from lhcc.targets.cuda.spec import ConvSpec, Integers
 
 LANES = (16, 32)
@@ -24,11 +25,13 @@ LANES = (16, 32)
 WARPS = ((8, 2), (4, 4), (2, 8), (8, 1), (4, 2), (2, 4), (1, 8), (4, 1), (2, 2), (1, 4), (2, 1), (1, 2), (1, 1))
 SPLITS = (1, 2, 4, 8)
 # stages in flight, weight tiles of a warp in each, places for input blocks
-STAGES = ((2, 4, 2), (2, 4, 4), (3, 4, 4), (3, 4, 8), (2, 8, 8), (3, 8, 16), (3, 2, 4), (4, 2, 8), (2, 2, 2))
+STAGES = (
+    (2, 4, 2), (2, 4, 4), (2, 4, 8), (3, 4, 4), (3, 4, 8), (2, 8, 8), (3, 8, 16), (3, 2, 4), (3, 2, 8), (4, 2, 8),
+    (2, 2, 2),
+)  # fmt: skip
 MORE_STAGES = 8  # that a schedule may need beyond those that the estimate counts
 COPIERS = (0, 4)
 MOST_COPIES, MOST_OF_COPIERS = 12, 32  # of a thread per input block: each of them is a register
-MOST_REGISTERS = 215
 
 
 class Space:
@@ -39,18 +42,24 @@ class Space:
         self.arithmetic = INTEGERS[integers.source] if integers else machine.arithmetic
         assert layer.weight is not None and layer.bias is not None
         self.weight, self.bias = tiles.ungroup(layer.weight, layer.groups), layer.bias
+        self.planes = layer.image[1] if layer.source == "planar" else 0
         (images, channels, height, width), (_, outputs, rows, columns) = layer.image, layer.result
         if layer.kernel == layer.strides == (1, 1) and not any(layer.padding) and (rows, columns) == (height, width):
             height, width, rows, columns = 1, height * width, 1, rows * columns  # an image is one row of pixels
         self.image = (images, -(-channels // BLOCK), height, width)
         self.result = (images, -(-outputs // BLOCK), rows, columns)
-        self.phases, self.reach, self.origin = phases(
-            layer.kernel, layer.dilation, layer.strides, (layer.padding[0], layer.padding[1]), layer.transposed
-        )
+        kernel, dilation, padding = layer.kernel, layer.dilation, (layer.padding[0], layer.padding[1])
+        if self.planes:
+            self.weight = regrouped(self.weight, layer.strides[1])
+            kernel, dilation, padding = (kernel[0], self.weight.shape[3]), (dilation[0], BESIDE), (padding[0], 0)
+        self.phases, self.reach, self.origin = phases(kernel, dilation, layer.strides, padding, layer.transposed)
+        if self.planes:
+            self.reach, self.origin = (self.reach[0], self.reach[1] + BESIDE - 1), (self.origin[0], -layer.padding[1])
         self.stride = (1, 1) if layer.transposed else layer.strides
         self.step = layer.strides if layer.transposed else (1, 1)
-        # a window of one pixel reads one of so many
-        self.gap = tuple(stride if reach == 1 else 1 for stride, reach in zip(self.stride, self.reach, strict=True))
+        # a window of one pixel reads one of so many; a pixel of a planar map has as many columns
+        down, across = (stride if reach == 1 else 1 for stride, reach in zip(self.stride, self.reach, strict=True))
+        self.gap = (down, self.stride[1] if self.planes else across)
         self._encoded: dict[tuple[int, bool], Tiles] = {}
         self._counts: dict[tuple[int, bool], NDArray[np.int64]] = {}
         self._loads: dict[tuple[int, bool, int, int, int, int], Load] = {}
@@ -115,6 +124,7 @@ class Space:
     def choices(self) -> Iterator[Choice]:
         dense = self.options.encoding == "dense"
         outputs, blocks = self.layer.result[1], self.image[1]
+        staged = sorted({(s, d, min(p, blocks)) for s, d, p in STAGES})
         for lanes in LANES:
             if lanes > max(16, -(-outputs // 16) * 16):
                 continue
@@ -128,12 +138,13 @@ class Space:
                         if across * columns * splits > 16:
                             continue
                         for tile in self.tiles(16 * pixels * across):
-                            for stages, depth, places in sorted({(s, d, min(p, blocks)) for s, d, p in STAGES}):
+                            for stages, depth, places in staged:
                                 for copiers in COPIERS:
                                     if not copiers or (stages > 2 and across * columns * splits >= 4):
                                         warps = across, columns, splits
-                                        staged = places, stages, depth
-                                        yield Choice(dense, lanes, pixels, *warps, *tile, *staged, copiers)
+                                        yield Choice(
+                                            dense, lanes, pixels, *warps, *tile, places, stages, depth, copiers
+                                        )  # fmt: skip
 
     def spec(self, choice: Choice) -> ConvSpec:
         if choice not in self._specs:
@@ -147,22 +158,20 @@ class Space:
         return ConvSpec(
             self.machine.arch.number, self.machine.precision, choice.lanes, choice.pixels,
             (choice.across, choice.columns, choice.splits), choice.copiers, tile, self.patch(tile),
-            (self.gap[0], self.gap[1]), self.image, self.result,
+            self.gap, self.image, self.result,
             self.stride, self.step, self.origin, load.groups, choice.places, choice.stages, choice.depth, stages,
-            self.layer.activation, self.layer.residual, self.integers,
+            self.layer.activation, self.layer.residual, self.integers, self.planes,
         )  # fmt: skip
 
     def fits(self, choice: Choice) -> bool:
         """Whether the hardware can hold it."""
         spec = self.spec(choice)
-        return (
-            cost.registers(spec) <= min(MOST_REGISTERS, cost.REGISTERS // spec.threads - 10)
-            and shared_bytes(spec) <= self.machine.arch.shared
-        )
+        return cost.registers(spec) <= cost.most(spec.threads) and shared_bytes(spec) <= self.machine.arch.shared
 
     def usual(self, choice: Choice) -> bool:
-        """Whether no thread has much to copy, which is worth while where nothing else fits alone."""
-        return self.spec(choice).copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
+        """Whether no thread has much to copy, nor too little room: worth while where it was measured, or alone fits."""
+        spec = self.spec(choice)
+        return cost.sure(spec) and spec.copies <= (MOST_OF_COPIERS if choice.copiers else MOST_COPIES)
 
 
 def _even(extent: int, most: int) -> int:

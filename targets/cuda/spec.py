@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lhcc.targets.cuda.arch import BLOCK, INTEGERS, Arch, Arithmetic
+from lhcc.targets.cuda.planar import PIXEL
 from lhcc.targets.cuda.schedule import arrivals_of
 
 MANY_BLOCKS = 1000  # thread blocks: several rounds of them on every card
@@ -50,7 +51,8 @@ class ConvSpec:
     activation: str
     residual: str
     integers: Integers | None = None
-    pooled: bool = False  # of every 2 x 2 outputs the largest is stored
+    planes: int = 0  # of the planar map that is read: see planar.py; 0: the map lies in blocks of channels
+    pooled: int = 0  # of windows of so many rows and columns, two apart, the largest output is stored; 3: from -1 on
 
     @property
     def merged(self) -> int:
@@ -90,13 +92,23 @@ class ConvSpec:
     @property
     def copies(self) -> int:
         """Copies of 16 bytes that a thread begins for an input block."""
-        return -(-self.patch_pixels * BLOCK * self.arithmetic.size // (16 * self.copying))
+        return -(-self.patch_pixels * self.pixel_channels * self.arithmetic.size // (16 * self.copying))
+
+    @property
+    def overlap(self) -> int:
+        """Rows and columns that neighbouring tiles share, and by which the first ones begin outside the map."""
+        return max(0, self.pooled - 2)
 
     @property
     def tiles(self) -> tuple[int, int, int]:
         """Tiles along images, rows and columns."""
-        (images, rows, columns), (count, _, height, width) = self.tile, self.result
-        return -(-count // images), -(-_ceil(height, self.step[0]) // rows), -(-_ceil(width, self.step[1]) // columns)
+        (images, *extents), (count, _, *outputs) = self.tile, self.result
+        if self.overlap:  # of windows, whose first rows are two apart
+            down, across = (_ceil(_ceil(n, 2), extent // 2) for n, extent in zip(outputs, extents, strict=True))
+        else:
+            apart = zip(outputs, self.step, extents, strict=True)
+            down, across = (_ceil(_ceil(n, step), extent) for n, step, extent in apart)
+        return _ceil(count, images), down, across
 
     @property
     def tile_pixels(self) -> int:
@@ -119,8 +131,24 @@ class ConvSpec:
         return self.thread_blocks > MANY_BLOCKS
 
     @property
+    def pixel_channels(self) -> int:
+        """What lies together in a map: a block of channels, or the part of it that one pixel of a planar map makes."""
+        return PIXEL if self.planes else BLOCK
+
+    @property
+    def walk(self) -> tuple[int, int]:
+        """Staged pixels from one output of a tile to the next."""
+        return self.stride[0] // self.gap[0], self.stride[1] // self.gap[1]
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """Rows and columns of the patch, completed to as many for every output."""
+        down, across = (_ceil(extent, walk) * walk for extent, walk in zip(self.patch, self.walk, strict=True))
+        return down, across
+
+    @property
     def patch_pixels(self) -> int:
-        return self.tile[0] * self.patch[0] * self.patch[1]
+        return self.tile[0] * self.slots[0] * self.slots[1]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -25,6 +25,7 @@ from lhcc.targets.cuda.arch import BLOCK, Machine
 from lhcc.targets.cuda.kernels import packed_kernel
 from lhcc.targets.cuda.pack import pack
 from lhcc.targets.cuda.plain import plain_kernel
+from lhcc.targets.cuda.planar import reads_planar
 from lhcc.targets.cuda.pooling import TakeInPooling
 
 
@@ -56,11 +57,12 @@ class CudaTarget:
 
     def layout_passes(self, options: Options) -> list[Pass]:
         element = self.machine.arithmetic.element
+        planar = partial(reads_planar, element=element)
         return [
             SplitAsSlices(),
             DenseAsConv(),
-            UnfoldFewChannels(BLOCK),
-            ChooseLayouts(BLOCK, element, few_channels=0, elementwise=True),
+            UnfoldFewChannels(BLOCK, planar),
+            ChooseLayouts(BLOCK, element, planar, elementwise=True),
             PackTiles(partial(pack, machine=self.machine, options=options)),
             TakeInPooling(),
         ]

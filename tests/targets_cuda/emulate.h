@@ -62,6 +62,12 @@ struct Thread {
 // Who touched a word of shared memory last, and after how many barriers.
 struct Word { int writer, reader; unsigned written, read; };
 
+struct Run {
+  int address;
+  unsigned begun;  // so far
+  std::vector<uint32_t> words;  // under way
+};
+
 struct Block {
   std::vector<Word> words;
   std::vector<Thread> threads;
@@ -74,6 +80,9 @@ struct Block {
   std::vector<int> exchanging;
   void (*kernel)(void**);
   void** arguments;
+  bool engine;  // whether there is one that copies
+  std::vector<Run> runs;
+  int arrivals;  // where those of the runs are noted
   int others;  // threads that have waited for what other kernels write
 };
 
@@ -216,9 +225,52 @@ inline void wait_copies() {
   }
 }
 
+// The copy engine, where there is one.  Until somebody awaits a run, the place that it goes to holds poison.
+inline void expect_runs(int arrivals, int count) {
+  using namespace emulated;
+  if (block.current == 0) block.runs.assign(count, {0, 0, {}}), block.arrivals = arrivals;
+}
+
+inline void copy_run(int address, const void* source, int bytes, int arrival, int thread, int threads) {
+  using namespace emulated;
+  if (!block.engine)
+    for (int at = 16 * thread; at < bytes; at += 16 * threads) copy16(address + at, (const char*)source + at, 1);
+  if (thread || !block.engine) return;
+  if (address % 16 || (uintptr_t)source % 16 || bytes % 16) fail("a run that is not aligned");
+  Run& run = block.runs.at((arrival - block.arrivals) / 8);
+  if (run.words.size()) fail("a run is copied to where another one is under way");
+  for (int at = 0; at < bytes; at += 4) {
+    check(address + at, 4, WRITE);
+    memcpy(&block.shared[address + at], &POISON, 4);
+  }
+  run.address = address, ++run.begun;
+  run.words.resize(bytes / 4);
+  memcpy(run.words.data(), source, bytes);
+}
+
+inline void await_run(int arrival, int odd) {
+  using namespace emulated;
+  if (!block.engine) return;
+  Run& run = block.runs.at((arrival - block.arrivals) / 8);
+  while (run.begun % 2 == odd) give_way();
+  memcpy(&block.shared[run.address], run.words.data(), 4 * run.words.size());
+  run.words.clear();
+}
+
 inline void get_shared16(int* into, int address) {
   emulated::check(address, 16, emulated::READ);
   memcpy(into, &emulated::block.shared[address], 16);
+}
+
+template <int N, typename T>
+inline void put_channels(int address, const float* values) {
+  constexpr int bytes = N * sizeof(T) < 16 ? 8 : 16;
+  static_assert(N * sizeof(T) % bytes == 0, "no whole vectors");
+  for (int at = 0; at < (int)(N * sizeof(T)); at += bytes) emulated::check(address + at, bytes, emulated::WRITE);
+  for (int i = 0; i < N; ++i) {
+    const T number(values[i]);
+    memcpy(&emulated::block.shared[address + i * sizeof(T)], &number, sizeof(T));
+  }
 }
 
 // A place that nobody may read is a fault on the emulator alone: hardware drops such a request.
@@ -346,6 +398,21 @@ inline void fetched(Number* into, const int* words, const T*) {
     memcpy(&number, (const char*)words + i * sizeof(T), sizeof(T));
     into[i] = (Number)number;
   }
+}
+
+template <int N, typename T>
+inline void store_words(T* target, const int* from) {
+  if ((uintptr_t)target % 16 || N % 4) emulated::fail("channels at no aligned address");
+  memcpy(target, from, 4 * N);
+}
+
+template <int N, typename T>
+inline void max_words(int* largest, const int* words) {
+  T a[N * 4 / sizeof(T)], b[N * 4 / sizeof(T)];
+  memcpy(a, largest, 4 * N), memcpy(b, words, 4 * N);
+  for (int i = 0; i < (int)(N * 4 / sizeof(T)); ++i)
+    if ((float)b[i] > (float)a[i]) a[i] = b[i];
+  memcpy(largest, a, 4 * N);
 }
 
 template <int N, typename Number, typename T>

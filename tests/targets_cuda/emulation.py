@@ -73,12 +73,16 @@ def compile_emulated(*sources: Source, optimise: str = "-O1") -> Path:
     """The kernels of networks as one library for the fake driver: to compile many at once takes little longer than one.
     Those of network 3 get names that begin with `n3_`."""
     text = "\n".join(renamed(source.text, number) for number, source in enumerate(sources))
+    # hardware whose kernels wait for each other has a copy engine, too
+    launches = ((number, launch) for number, source in enumerate(sources) for launch in source.launches.values())
+    modern = {f"n{number}_{launch.kernel}" for number, launch in launches if launch.waits}
     lines = ['#include "emulate.h"', text]
     for name, parameters in SIGNATURE.findall(text):
         types = [p.rpartition(" ")[0].replace("__restrict__", "") for p in parameters.split(",") if p.strip()]
         passed = ", ".join(f"*({kind}*)a[{number}]" for number, kind in enumerate(types))
         lines.append(f'extern "C" int arguments_{name} = {len(types)};')
         lines.append(f'extern "C" void run_{name}(void** arguments, int x, int y, int threads, int shared) {{')
+        lines.append(f"  emulated::block.engine = {int(name in modern)};")
         lines.append(f"  run_grid([](void** a) {{ {name}({passed}); }}, arguments, x, y, threads, shared);\n}}")
     return _compile("\n".join(lines), optimise)
 

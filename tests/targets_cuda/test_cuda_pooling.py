@@ -79,6 +79,62 @@ def test_tiles_of_every_usable_width_were_drawn() -> None:
     assert all(f"x{width} px" in schedules for width in (2, 4, 8, 16))
 
 
+# images, inputs, outputs, rows, columns, kernel, stride
+OVERLAPPING = [
+    (1, 3, 40, 56, 56, 7, 2), (2, 32, 32, 28, 28, 3, 1), (1, 20, 16, 55, 56, 3, 2), (1, 64, 17, 55, 28, 3, 1),
+]
+MANNER = ("cuda:arch=sm_90,precision=fp16", "cuda:arch=sm_75,precision=fp16", "cuda:arch=sm_80")
+
+
+@functools.cache
+def _overlapping() -> list[tuple[Any, Any, Any, str]]:
+    torch.manual_seed(2)
+    usual, rng = Problem.ranked, np.random.default_rng(1)
+
+    def ranked(problem: Problem) -> list[Candidate]:
+        found = [c for c in usual(problem) if 128 <= 16 * c.choice.pixels * c.choice.across <= 256]
+        return [found[int(rng.integers(len(found)))]]
+
+    found, calls = [], []
+    for images, inputs, outputs, rows, columns, kernel, stride in OVERLAPPING:
+        conv = _layer(inputs, outputs, kernel, stride=stride)
+        net = nn.Sequential(conv, *([nn.ReLU()] if inputs > 3 else []), nn.MaxPool2d(3, 2, 1)).eval()
+        x = torch.randn(images, inputs, rows, columns)
+        calls += [(net, target, {"inputs": (x,)}) for target in MANNER]
+        found += [(net, x)] * len(MANNER)
+    with patch.object(Problem, "ranked", ranked):
+        executables = compile_without_gpu(*calls)
+    with torch.no_grad():
+        right = [net.double()(x.double()).numpy() for net, x in found]
+    return [
+        (x.numpy(), right[number], executables[number], MANNER[number % len(MANNER)])
+        for number, (_, x) in enumerate(found)
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(OVERLAPPING) * len(MANNER)))
+def test_windows_that_overlap_are_taken_in(number: int) -> None:
+    x, expected, executable, target = _overlapping()[number]
+    assert "max_pool2d" not in [layer.op for layer in executable.layers]
+    with emulated_gpu():
+        got = executable(x)
+    assert relative_error(got, expected) <= TOLERANCE["fp16" if "fp16" in target else "fp32"]
+
+
+def test_overlapping_windows_are_checked_apart_from_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their numbers, as the processor computes them from the same tables."""
+    monkeypatch.setenv("LHCC_VERIFY", "2")
+    torch.manual_seed(3)
+    net = nn.Sequential(_layer(3, 40, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)).eval()
+    compile_without_gpu((net, "cuda:arch=sm_90,precision=fp16", {"inputs": (torch.randn(1, 3, 45, 62),)}))
+
+
+def test_few_pixels_would_compute_too_much_twice() -> None:
+    net, x = nn.Sequential(_layer(32, 32, 3), nn.MaxPool2d(3, 2, 1)).eval(), torch.randn(1, 32, 10, 10)
+    (executable,) = compile_without_gpu((net, "cuda:arch=sm_90,precision=fp16", {"inputs": (x,)}))
+    assert any("outputs twice" in reason.text for reason in executable.program.reasons)
+
+
 class _Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +157,7 @@ class _TwoUsers(nn.Module):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: nn.Sequential(_layer(32, 32, 3), nn.MaxPool2d(3, 2, 1)), "not 2 x 2"),
+        (lambda: nn.Sequential(_layer(32, 32, 3), nn.MaxPool2d(3, 2)), "not 2 x 2"),
         (lambda: nn.Sequential(_layer(32, 32, 1), nn.MaxPool2d(2)), "one row of pixels"),
         (lambda: nn.Sequential(_layer(32, 32, 3, groups=32), nn.MaxPool2d(2)), "depthwise"),
         (_Residual, "adds a residual"),

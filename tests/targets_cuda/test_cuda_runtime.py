@@ -226,10 +226,11 @@ def test_a_wrong_target_is_told(target: str, words: str) -> None:
         lhcc.compile("missing.onnx", target)
 
 
-def test_the_graph_is_verified_up_to_the_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "first"), [("fp16", "conv2d_0"), ("tf32", "unfold_0")])
+def test_the_graph_is_verified_up_to_the_encoding(precision: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LHCC_VERIFY", "2")
-    target = base.parse("cuda:precision=fp16")
+    target = base.parse(f"cuda:precision={precision}")
     options = base.Options()
     order = [*graph_passes(), *target.layout_passes(options), *target.lowering_passes(options)]
     lowered = run(import_model(_model(), None, None), order, Log())
-    assert {str(gv.name_hint) for gv in lowered.functions} >= {"main", "unfold_0", "from_blocked_0"}
+    assert {str(gv.name_hint) for gv in lowered.functions} >= {"main", first, "from_blocked_0"}
