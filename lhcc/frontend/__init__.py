@@ -25,8 +25,10 @@ def import_model(model: Any, inputs: Inputs = None, input_shapes: Shapes | None 
     `main` has the attributes `input_names` and `output_names`.  Half precision becomes float32, with a warning.
     """
     mod = _imported(model, inputs, input_shapes)
+    from lhcc.frontend.checks import check_extents
     from lhcc.frontend.half import widened
 
+    check_extents(mod)
     return widened(mod)
 
 

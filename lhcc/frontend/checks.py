@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from tvm import relax
 
-from lhcc.errors import LhccWarning, UnsupportedOperator
+from lhcc.errors import LhccWarning, ModelError, UnsupportedOperator
+
+MOST = 2**31 - 1  # numbers of a map
 
 # The element types that a model may have; half.py widens two of them.
 HALVES = {"float16", "bfloat16"}
@@ -56,6 +59,20 @@ class Unsupported:
             raise InputValueNeeded(message, sorted(values_needed))
         they, others = ("them", "supported operators") if count > 1 else ("it", "a supported operator")
         raise UnsupportedOperator(message, f"remove {they} from the exported graph, or replace {they} with {others}")
+
+
+def check_extents(mod: Any) -> None:
+    """Refuses maps of more numbers than the tables of kernels can count."""
+    main = mod["main"]
+    variables = [*main.params, *(binding.var for block in main.body.blocks for binding in block.bindings)]
+    for var in variables:
+        if isinstance(var.ty, relax.TensorType):
+            count = math.prod(int(n) for n in var.ty.shape.values)
+            if count > MOST:
+                raise ModelError(
+                    f"'{var.name}' is a map of {count:,} numbers, and {MOST:,} are the most that can be compiled",
+                    "give smaller images, or fewer at once",
+                )
 
 
 def check_static(value: Any) -> None:

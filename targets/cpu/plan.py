@@ -206,7 +206,9 @@ def plan_conv(
         entries = out_block * source.plane + tap_offset
 
     counts = np.diff(starts, axis=1)  # output block x tap
-    work = np.array([[area(rect) for rect in each] for each in met], np.int64) @ counts.T  # tile x output block
+    alike = {each: number for number, each in enumerate(dict.fromkeys(met))}  # few: tiles differ at the borders only
+    pixels_of = np.array([[area(rect) for rect in each] for each in alike], np.int64)
+    work = (pixels_of @ counts.T)[[alike[each] for each in met]]  # tile x output block
     macs = int(work.sum()) * encoded.depth * block * batch // (len(columns) if merged else 1)
     pixels = np.array([[tile.height * tile.width] for tile in cover], np.int64)
     cost = work * encoded.depth + 24 * pixels + 60

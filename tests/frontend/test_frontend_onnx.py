@@ -175,6 +175,12 @@ def test_operands_that_do_not_fit_each_other(node: Any, named: str) -> None:
         import_model(model([node], [1, 4, 5, 5], WEIGHTS, outputs=("c",)))
 
 
+def test_maps_that_are_too_large() -> None:
+    relu = helper.make_node("Relu", ["c"], ["y"])
+    with pytest.raises(ModelError, match="is a map of [0-9,]* numbers, and 2,147,483,647 are the most"):
+        import_model(model([CONV, relu], [1, 3, "h", "w"], WEIGHTS), input_shapes={"x": (1, 3, 30000, 30000)})
+
+
 def test_an_element_type_that_cannot_be_compiled() -> None:
     with pytest.raises(ModelError, match="input 'x' is of type object, which cannot be compiled"):
         import_model(model([helper.make_node("Identity", ["x"], ["y"])], [2], dtype=TensorProto.STRING))
