@@ -16,11 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("adding-*.md")),
-    *(ROOT / "docs" / name for name in ("architecture.md", "cuda.md", "edge.md", "fpga.md")),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- test: (?P<how>[a-z ]+) -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)```", re.DOTALL)
 # make demo and make test would run the tests from within the tests.
 ELSEWHERE = ("make demo", "make test")
