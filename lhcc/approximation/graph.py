@@ -201,7 +201,7 @@ class Graph:
         graph.input.extend(inputs)
         onnx.checker.check_model(model)
         for name in extra_outputs or []:
-            graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+            graph.output.append(onnx.ValueInfoProto(name=name))  # of whatever type it is
         return model
 
     def part(self, nodes: list[Any], inputs: Mapping[str, Any], outputs: list[str]) -> Any:

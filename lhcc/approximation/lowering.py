@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lhcc.approximation.nodes import HANDLERS, grid_of
+from lhcc.approximation.order import is_the_models, order_of
 from lhcc.approximation.state import State
 from lhcc.errors import LhccError, UnsupportedOperator
 from lhcc.integer import Input, Program
@@ -36,6 +37,12 @@ def program(state: State, source: Any) -> Program:
     for node in nodes:
         if node.output[0] not in state.done:
             HANDLERS[node.op_type](state, node)
+    for name in state.graph.outputs:
+        if order_of(state.builder, state.at[name]) is not None:
+            raise UnsupportedOperator(
+                f"output '{name}' is a flattened image, which lies channels last in an integer program",
+                "end the model before it is flattened, or compile for the CPU in fp32",
+            )
     return state.builder.build(*(state.at[name] for name in state.graph.outputs))
 
 
@@ -63,7 +70,7 @@ def reach(state: State, source: Any) -> Reach:
                 refused[result] = error.message
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 refused[result] = f"{node.op_type} of this form has no integer form ({error})"
-    return Reach(held, set(state.at) - set(state.flattened), refused)
+    return Reach(held, {name for name, x in state.at.items() if is_the_models(state.builder, x)}, refused)
 
 
 def _input(state: State, source: Any) -> None:

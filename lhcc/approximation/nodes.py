@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lhcc.approximation import quantised
 from lhcc.approximation.functions import piecewise_linear
 from lhcc.approximation.graph import attribute, filter_axis
+from lhcc.approximation.order import is_the_models, order_of
 from lhcc.approximation.quantised import Grid
 from lhcc.approximation.replace import activation
 from lhcc.approximation.state import SMOOTH, State, bounds
@@ -56,9 +57,9 @@ def _bias(state: State, name: str, scale: NDArray[np.float64], outputs: int) -> 
 def dense(state: State, node: Any) -> None:
     weight, scale = quantised.weight_of(state.graph, state.known, node.input[1], filter_axis(node), node.name)
     x = state.at[node.input[0]]
-    image = state.flattened.get(node.input[0])
-    if image is not None:  # the model flattens channels first, the program channels last
-        weight = weight.reshape(len(weight), *image).transpose(0, 2, 3, 1).reshape(len(weight), -1)
+    order = order_of(state.builder, x)
+    if order is not None:
+        weight = weight[:, order]
     scale = _merged(scale)
     name = node.input[2] if len(node.input) > 2 else ""
     bias = _bias(state, name, state.builder.types[x].scale * scale, len(weight))
@@ -97,19 +98,19 @@ def grid_of(state: State, node: Any) -> Grid:
 
 
 def requantise_as_told(state: State, node: Any) -> None:
-    name = node.name or node.output[0]
-    state.at[node.output[0]] = state.rounding.to_grid(name, state.at[node.input[0]], grid_of(state, node))
+    name, x, grid = node.name or node.output[0], state.at[node.input[0]], grid_of(state, node)
+    if grid.scale.ndim and not is_the_models(state.builder, x):
+        raise UnsupportedOperator(f"'{name}' has a scale for each element of a flattened image")
+    state.at[node.output[0]] = state.rounding.to_grid(name, x, grid)
 
 
 def same(state: State, node: Any) -> None:
     state.at[node.output[0]] = state.at[node.input[0]]
-    _keep_order(state, node)
 
 
 def relu(state: State, node: Any) -> None:
     name = state.name_for(node)
     state.at[node.output[0]] = state.builder.relu(name, state.at[node.input[0]])
-    _keep_order(state, node)
 
 
 def clip(state: State, node: Any) -> None:
@@ -117,12 +118,6 @@ def clip(state: State, node: Any) -> None:
     scale = state.builder.types[x].scale
     low, high = (None if end is None else round(end / float(scale)) for end in bounds(state.graph, node))
     state.at[node.output[0]] = state.builder.clip(state.name_for(node), x, low, high)
-    _keep_order(state, node)
-
-
-def _keep_order(state: State, node: Any) -> None:
-    if node.input[0] in state.flattened:
-        state.flattened[node.output[0]] = state.flattened[node.input[0]]
 
 
 def add(state: State, node: Any) -> None:
@@ -204,6 +199,7 @@ def global_average(state: State, node: Any) -> None:
         if sorted(a % rank for a in axes) != [2, 3]:
             raise UnsupportedOperator(f"'{name}' averages over axes {axes}, not over the image")
         if not attribute(node, "keepdims", 1):
+            total = state.rounding.align(f"{name}.align", total)
             total = state.builder.flatten(state.rounding.free_name(f"{name}.flat"), total)
     state.finish(node, total)
 
@@ -216,9 +212,8 @@ def vector(state: State, node: Any) -> None:
     made = [0, 0] if node.op_type == "Flatten" else state.graph.shapes.get(node.output[0], [])
     if len(made) != 2 or attribute(node, "axis", 1) != 1:
         raise UnsupportedOperator(f"'{node.name}' reshapes an image to {made}, not to a vector")
+    x = state.rounding.align(f"{x}.align", x)
     state.at[node.output[0]] = state.builder.flatten(state.name_for(node), x)
-    if shape[0] * shape[1] > 1:
-        state.flattened[node.output[0]] = (shape[2], shape[0], shape[1])
     return None
 
 

@@ -27,8 +27,6 @@ class State:
         self.builder = Builder("NCHW")
         self.rounding = Rounding(self.builder, bits, observe(graph, self.known, data))
         self.at: dict[str, str] = {}
-        self.flattened: dict[str, tuple[int, ...]] = {}
-        """vectors that were images of this shape, channels first"""
         self.done: set[str] = set()
         """nodes, by their first output, that became part of an earlier one's step"""
 

@@ -111,6 +111,79 @@ def test_residuals_concats_and_flattened_images(seed: int) -> None:
     np.testing.assert_allclose(program(x), exact, atol=2e-3 * np.abs(exact).max())
 
 
+def flattened(between: str) -> onnx.ModelProto:
+    """Conv, Flatten of a real image, something between, Gemm; or no Gemm."""
+    rng = np.random.default_rng(7)
+    node, flat = helper.make_node, 3 * 4 * 5
+    constants = {
+        "w": (rng.integers(-3, 4, (3, 2, 3, 3)) / 8).astype(np.float32),
+        "v": (rng.integers(-3, 4, (3, 2, 1, 1)) / 8).astype(np.float32),
+        "head": (rng.integers(-3, 4, (6, flat * (2 if between == "Concat" else 1))) / 8).astype(np.float32),
+        "scale": np.float32(1 / 32),
+        "zero": np.int8(0),
+    }
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "c", pads=[1, 1, 1, 1]),
+        node("Flatten", ["c"], ["f"], "f"),
+        node("Conv", ["x", "v"], ["d"], "d"),
+        node("Flatten", ["d"], ["g"], "g"),
+    ]
+    if between == "QuantizeLinear":
+        nodes += [node(between, ["f", "scale", "zero"], ["q"], "q")]
+        nodes += [node("DequantizeLinear", ["q", "scale", "zero"], ["b"], "b")]
+    elif between in ("Add", "Concat"):
+        nodes.append(node(between, ["f", "g"], ["b"], "b", **({"axis": 1} if between == "Concat" else {})))
+    else:
+        nodes.append(node(between, ["f"], ["b"], "b"))
+    nodes.append(node("Gemm", ["b", "head"], ["y"], "y", transB=1))
+    read = {name for step in nodes for name in step.input} | {"y"}
+    nodes = [step for step in nodes if step.output[0] in read and (step.name != "d" or "g" in read)]
+    return model_of(nodes, ["n", 2, 4, 5], ["n", 6], {k: v for k, v in constants.items() if k in read})
+
+
+@pytest.mark.parametrize(
+    "between", ["Identity", "Relu", "Tanh", "Sigmoid", "HardSwish", "QuantizeLinear", "Add", "Concat"]
+)
+def test_whatever_reads_a_flattened_image_knows_its_order(between: str) -> None:
+    model = flattened(between)
+    x = (np.random.default_rng(1).integers(0, 16, (20, 2, 4, 5)) / 16).astype(np.float32)
+    program = quantise(model, x, bits=12, accumulator_bits=60, activation_error=1 / 512)
+    exact = run(model, x)[0]
+    np.testing.assert_allclose(program(x), exact, atol=2e-2 * np.abs(exact).max())
+
+
+def test_a_flattened_image_is_no_output() -> None:
+    model = flattened("Relu")
+    del model.graph.node[-1]
+    model.graph.output[0].name = "b"
+    with pytest.raises(UnsupportedOperator, match="output 'b' is a flattened image"):
+        quantise(model)
+
+
+def test_the_mean_of_an_image_with_a_scale_for_each_channel() -> None:
+    rng = np.random.default_rng(2)
+    node = helper.make_node
+    scales = np.exp2(np.arange(6) - 4).reshape(6, 1, 1, 1)
+    constants = {
+        "w": (rng.integers(-3, 4, (6, 2, 3, 3)) * scales).astype(np.float32),
+        "head": (rng.integers(-3, 4, (5, 6)) / 8).astype(np.float32),
+        "axes": np.array([2, 3], np.int64),
+    }
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], "c"),
+        node("Tanh", ["c"], ["t"], "t"),
+        node("ReduceMean", ["c", "axes"], ["m"], "m", keepdims=0),
+        node("ReduceMean", ["t", "axes"], ["n"], "n", keepdims=0),
+        node("Add", ["m", "n"], ["a"], "a"),
+        node("Gemm", ["a", "head"], ["y"], "y", transB=1),
+    ]
+    model = model_of(nodes, ["n", 2, 6, 5], ["n", 5], constants)
+    x = (rng.integers(0, 16, (20, 2, 6, 5)) / 16).astype(np.float32)
+    program = quantise(model, x, bits=12, accumulator_bits=60, activation_error=1 / 512)
+    exact = run(model, x)[0]
+    np.testing.assert_allclose(program(x), exact, atol=2e-2 * np.abs(exact).max())
+
+
 def qdq(rng: np.random.Generator, power: bool, zero: int) -> onnx.ModelProto:
     """Quantise, conv with int8 weights per channel and int32 bias, ReLU, quantise: as ONNX Runtime's tools write it."""
     pick = (lambda *s: np.exp2(rng.integers(-7, -4, s))) if power else (lambda *s: rng.uniform(0.01, 0.05, s))
