@@ -49,7 +49,8 @@ def cut(program: Program) -> tuple[Piece, ...]:
         crossing = [s.name for s in steps[: k + 1] if last_use.get(s.name, 0) > k]
         users = program.users[steps[k].name]
         opens = bool(users) and all(isinstance(u, _OPENS) for u in users) and not isinstance(steps[k], Flatten)
-        if crossing == [steps[k].name] and opens:
+        computes = any(not isinstance(s, Flatten) for s in steps[k + 1 :])  # a last Flatten is no work for an array
+        if crossing == [steps[k].name] and opens and computes:
             pieces.append(Piece(_part(program, steps[begin : k + 1])))
             begin = k + 1
     return (*pieces, Piece(_part(program, steps[begin:])))

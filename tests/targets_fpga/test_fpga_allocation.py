@@ -54,6 +54,15 @@ def _layer(rng: np.random.Generator, b: Builder, x: str, outputs: int, name: str
     return b.requantise(f"r{name}", b.relu(f"relu{name}", y), 5, 0, 255)
 
 
+def test_a_last_flatten_belongs_to_the_layer_before_it() -> None:
+    b = Builder()
+    x = b.conv("conv", b.input("image", (4, 5, 3), 8, 4), np.ones((1, 1, 3, 16), np.int64))
+    pieces = cut(b.build(b.flatten("flat", b.global_sum("sum", b.requantise("r", x, 2, 0, 255)))))
+    assert len(pieces) == 2
+    for piece in pieces:
+        assert piece.folding is not None and piece.folding.jobs
+
+
 def arrays(exe: FpgaExecutable) -> list[ArrayStage]:
     return [s for s in exe.pipeline.stages if isinstance(s, ArrayStage)]
 
