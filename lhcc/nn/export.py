@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lhcc.errors import ToolMissing
+from lhcc.errors import ModelError, ToolMissing, first_line
 from lhcc.frontend.given import example_arguments
 from lhcc.nn.convert import fold_masks
 
@@ -64,6 +64,12 @@ def _export_quietly(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], o
             program: Any = torch.onnx.export(
                 model, args, kwargs=kwargs or None, dynamo=True, external_data=False, verbose=False, opset_version=opset
             )
+    except Exception as error:
+        name = type(model).__name__
+        raise ModelError(
+            f"torch.onnx.export cannot write this {name}: {first_line(error)}",
+            "check the example inputs, and that forward has no control flow that depends on values",
+        ) from error
     finally:
         logger.setLevel(level)
     proto: onnx.ModelProto = program.model_proto

@@ -103,6 +103,15 @@ def test_export_folds_masks_into_exact_zeros(tmp_path: Path) -> None:
         assert not np.signbit(weight[mask == 0]).any()
 
 
+def test_what_cannot_be_exported_is_one_sentence() -> None:
+    class Choosing(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(ModelError, match="torch.onnx.export cannot write this Choosing: "):
+        export_onnx(Choosing(), torch.ones(2, 3))
+
+
 def test_one_tensor_may_be_the_example_of_two_inputs() -> None:
     class Difference(nn.Module):
         def forward(self, a: Any, b: Any) -> Any:
