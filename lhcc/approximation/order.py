@@ -21,7 +21,8 @@ def order_of(builder: Builder, tensor: str) -> Order | None:
         step, size = steps[name], builder.types[name].shape[-1]
         if isinstance(step, Flatten):
             rows, columns, channels = builder.types[step.inputs[0]].shape
-            return np.arange(size).reshape(channels, rows, columns).transpose(1, 2, 0).reshape(-1)
+            order: Order = np.arange(size).reshape(channels, rows, columns).transpose(1, 2, 0).reshape(-1)
+            return order
         if isinstance(step, (Input, Dense)):
             return np.arange(size)
         if isinstance(step, Concat):
@@ -33,8 +34,8 @@ def order_of(builder: Builder, tensor: str) -> Order | None:
             )
         return first
 
-    order = find(tensor)
-    return None if np.array_equal(order, np.arange(len(order))) else order
+    found = find(tensor)
+    return None if np.array_equal(found, np.arange(len(found))) else found
 
 
 def is_the_models(builder: Builder, tensor: str) -> bool:

@@ -115,12 +115,12 @@ def flattened(between: str) -> onnx.ModelProto:
     """Conv, Flatten of a real image, something between, Gemm; or no Gemm."""
     rng = np.random.default_rng(7)
     node, flat = helper.make_node, 3 * 4 * 5
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "w": (rng.integers(-3, 4, (3, 2, 3, 3)) / 8).astype(np.float32),
         "v": (rng.integers(-3, 4, (3, 2, 1, 1)) / 8).astype(np.float32),
         "head": (rng.integers(-3, 4, (6, flat * (2 if between == "Concat" else 1))) / 8).astype(np.float32),
-        "scale": np.float32(1 / 32),
-        "zero": np.int8(0),
+        "scale": np.array(1 / 32, np.float32),
+        "zero": np.array(0, np.int8),
     }
     nodes = [
         node("Conv", ["x", "w"], ["c"], "c", pads=[1, 1, 1, 1]),
@@ -164,7 +164,7 @@ def test_the_mean_of_an_image_with_a_scale_for_each_channel() -> None:
     rng = np.random.default_rng(2)
     node = helper.make_node
     scales = np.exp2(np.arange(6) - 4).reshape(6, 1, 1, 1)
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "w": (rng.integers(-3, 4, (6, 2, 3, 3)) * scales).astype(np.float32),
         "head": (rng.integers(-3, 4, (5, 6)) / 8).astype(np.float32),
         "axes": np.array([2, 3], np.int64),
