@@ -108,8 +108,9 @@ def layer_times(executable: Executable) -> Times:
     """Microseconds of every layer in the order of execution, on one thread: in its place, and alone."""
     from lhcc.runtime.profile import profile, replay
 
-    in_place = [layer.time_us for layer in profile(executable).layers]
-    alone = [median(replay([call])[0] for _ in range(REPEATS)) for call in executable.calls()]
+    inputs = executable.random_inputs()
+    in_place = [layer.time_us for layer in profile(executable, inputs).layers]
+    alone = [median(replay([call])[0] for _ in range(REPEATS)) for call in executable.calls(*inputs)]
     return list(zip(in_place, alone, strict=True))
 
 

@@ -20,7 +20,7 @@ from lhcc.approximation.graph import Graph, Layer
 from lhcc.approximation.replace import approximate_activations, approximate_pools
 from lhcc.approximation.report import FunctionRow, LayerRow, Report
 from lhcc.approximation.sets import DyadicSet, named_set, signed_digit_set
-from lhcc.approximation.weights import WIDEST, Candidate, Per, Scale, candidate
+from lhcc.approximation.weights import Candidate, Per, Scale, candidate, check_bits
 from lhcc.errors import LhccError, ModelError
 
 LADDER = ("ternary", "two", "half", "digits:2:4", "digits:2:5", "digits:3:6")
@@ -80,8 +80,7 @@ def approximate(
         raise LhccError(f"per is 'kernel', 'filter' or 'layer', not '{per}'")
     if scale == "folded" and per == "kernel":
         raise LhccError("a free scale per 2-D kernel cannot be folded onward", "use per='filter', or scale='shift'")
-    if not 2 <= bias_bits <= WIDEST:
-        raise LhccError(f"biases need at least 2 bits, and have at most {WIDEST}, not {bias_bits}")
+    check_bits("biases", bias_bits)
     if activation_error is not None:
         check_error(activation_error)
     budget = Budget(max_error, max_adds, max_drop)

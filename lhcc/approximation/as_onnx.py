@@ -39,10 +39,9 @@ def to_onnx(model: Any, inputs: Any = None, input_shapes: Mapping[str, Any] | No
 
 def check_sizes(proto: Any) -> None:
     """Refuses inputs with a dimension of no known size; the number of images alone may be open."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    for value in proto.graph.input:
+    for value in _declared(proto):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis and not dim.dim_value and value.name not in constants:
+            if axis and not dim.dim_value:
                 raise open_dimension(value.name, axis, dim.dim_param)
 
 
@@ -62,11 +61,15 @@ def _read(path: Path) -> Any:
         raise ModelError(f"'{path}' is no {kind}: {first_line(error)}", "export it again") from error
 
 
+def _declared(proto: Any) -> list[Any]:
+    """Its inputs; old files list the constants among them."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in constants]
+
+
 def _bound(proto: Any, inputs: Any, input_shapes: Mapping[str, Any] | None) -> Any:
     """A copy with the shapes that were given, where some were."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    declared = [value.name for value in proto.graph.input if value.name not in constants]
-    given = given_shapes(declared, inputs, input_shapes)
+    given = given_shapes([value.name for value in _declared(proto)], inputs, input_shapes)
     if not given:
         return proto
     bound = onnx.ModelProto()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ def order_of(builder: Builder, tensor: str) -> Order | None:
         return None
     steps = {step.name: step for step in builder.instructions}
 
+    @cache
     def find(name: str) -> Order:
         step, size = steps[name], builder.types[name].shape[-1]
         if isinstance(step, Flatten):

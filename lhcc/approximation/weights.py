@@ -36,11 +36,15 @@ class Candidate:
         return float(np.sqrt(self.error / self.norm)) if self.norm > 0 else 0.0
 
 
+def check_bits(what: str, bits: int) -> None:
+    if not 2 <= bits <= WIDEST:
+        raise LhccError(f"{what} need at least 2 bits, and have at most {WIDEST}, not {bits}")
+
+
 def candidate(filters: Filters, chosen: DyadicSet, scale: Scale, per: Per, weight_bits: int) -> Candidate:
     """The exact optimum for every group of weights; groups that are all zero stay so, whatever the set holds."""
     outputs = len(filters)
-    if not 2 <= weight_bits <= WIDEST:
-        raise LhccError(f"weights need at least 2 bits, and have at most {WIDEST}, not {weight_bits}")
+    check_bits("weights", weight_bits)
     if not np.isfinite(filters).all():
         raise LhccError("the weights hold Inf or NaN", "check how the model was exported")
     rows = filters.reshape(-1, _group(filters, per))

@@ -15,6 +15,7 @@ from lhcc.ccode.helpers import Helpers
 from lhcc.ccode.tir_nodes import pointed, type_of
 from lhcc.ccode.types import Type, parse
 from lhcc.errors import TargetError
+from lhcc.ir.tir import statements
 from lhcc.runtime.memory import align
 
 Stmt = Any
@@ -80,11 +81,11 @@ class _Printer:
         """The statements of one pair of braces; what they allocate is free again behind it."""
         start = self.scope.next
         lines: list[list[str]] = []
-        statements = _flat(statement)
-        for item in statements:
+        items = statements(statement)
+        for item in items:
             if type(item).__name__ == "AllocBuffer":
                 self._place(item.buffer)
-        for item in reversed(statements):
+        for item in reversed(items):
             printed = getattr(self, f"_print_{type(item).__name__}", None)
             if printed is None:
                 raise TargetError(f"{type(item).__name__} in a kernel cannot be written as C")
@@ -216,13 +217,6 @@ class _Printer:
         start = self.scope.next
         self.scope.most = max(self.scope.most, start + inner.most * int(extent))
         return f"unsigned char *const {inner.pointer} = {self.scope.pointer} + {start} + ({number}) * {inner.most};"
-
-
-def _flat(statement: Stmt) -> list[Stmt]:
-    """Nested sequences as one."""
-    if type(statement).__name__ == "SeqStmt":
-        return [item for part in statement.seq for item in _flat(part)]
-    return [statement]
 
 
 def _indented(lines: list[str]) -> list[str]:

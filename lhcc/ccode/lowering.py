@@ -10,9 +10,11 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 
+from lhcc.ir.tir import is_lowered
+
 
 def loops(name: str, function: Any) -> Any:
-    if "lhcc.lowered" in (function.attrs or {}):
+    if is_lowered(function):
         return function
     target = tvm.target.Target({"kind": "c"})
     module = tvm.IRModule({name: function.with_attr("global_symbol", name).with_attr("target", target)})

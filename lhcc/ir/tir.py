@@ -84,6 +84,13 @@ def sequence(statements: list[Stmt]) -> Stmt:
     return statements[0] if len(statements) == 1 else T.SeqStmt(statements)
 
 
+def statements(body: Stmt) -> list[Stmt]:
+    """Nested sequences as one."""
+    if isinstance(body, T.SeqStmt):
+        return [item for part in body.seq for item in statements(part)]
+    return [body]
+
+
 def loop(index: Expr, count: Expr | int, body: list[Stmt], parallel: bool = False) -> Stmt:
     extent = integer(count) if isinstance(count, int) else count
     kind = T.stmt.ForKind.PARALLEL if parallel else T.stmt.ForKind.SERIAL
@@ -105,3 +112,8 @@ def shared(index: Expr, count: int, threads: int, body: list[Stmt]) -> Stmt:
 def function(parameters: list[Expr], body: list[Stmt]) -> Expr:
     """A kernel that needs no scheduling any more."""
     return T.PrimFunc(parameters, sequence(body)).with_attr({"tirx.noalias": True, LOWERED: True})
+
+
+def is_lowered(function: Any) -> bool:
+    """Whether one of our generators wrote a kernel."""
+    return LOWERED in (function.attrs or {})

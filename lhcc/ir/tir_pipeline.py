@@ -12,13 +12,9 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.pipeline import default_s_tir_pipeline, finalize_device_passes, finalize_host_passes
 
-from lhcc.ir.tir import LOWERED
+from lhcc.ir.tir import is_lowered
 
 NAME = "lhcc"
-
-
-def _is_lowered(function: Any) -> bool:
-    return function.attrs is not None and LOWERED in function.attrs
 
 
 def _short() -> Any:
@@ -38,8 +34,8 @@ def _factory() -> Any:
 
     @tvm.transform.module_pass(opt_level=0)
     def pipeline(mod: tvm.IRModule, ctx: Any) -> tvm.IRModule:
-        lowered = {gv: f for gv, f in mod.functions.items() if _is_lowered(f)}
-        rest = {gv: f for gv, f in mod.functions.items() if not _is_lowered(f)}
+        lowered = {gv: f for gv, f in mod.functions.items() if is_lowered(f)}
+        rest = {gv: f for gv, f in mod.functions.items() if not is_lowered(f)}
         functions: dict[Any, Any] = {}
         if lowered:
             functions.update(_short()(tvm.IRModule(lowered, attrs=mod.attrs)).functions)

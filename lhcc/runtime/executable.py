@@ -96,15 +96,16 @@ class Executable:
         """Runs on the inputs of the last call, without checking and wrapping: for measuring, with `lock` held."""
         return self._invoke(self._closure, *(slot.tensor for slot in self._slots))
 
-    def calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
-        """The kernels of a run one by one, with their arguments: those of the last call, and results of their own."""
+    def calls(self, *inputs: Any) -> list[tuple[Any, tuple[Any, ...]]]:
+        """The kernels of a run on these inputs one by one, with their arguments, and results of their own."""
         program = self.program
+        taken = [slot.take(x) for slot, x in zip(self._slots, inputs, strict=True)]
         results = [allocate(spec.nbytes) for spec in program.outputs]
         memory = {"weights": program.weights, "arena": self._arena}
 
         def tensor(operand: Operand) -> Any:
             if operand.kind == "input":
-                return ffi().from_dlpack(np.from_dlpack(self._slots[operand.at].tensor).reshape(operand.shape))
+                return ffi().from_dlpack(np.from_dlpack(taken[operand.at]).reshape(operand.shape))
             if operand.kind == "output":
                 return ffi().from_dlpack(Placement(0, operand.shape, operand.dtype).view(results[operand.at]))
             return ffi().from_dlpack(Placement(operand.at, operand.shape, operand.dtype).view(memory[operand.kind]))

@@ -130,8 +130,9 @@ class Mixed:
         if not any(own):
             return None
         size = self.program.inputs[0].shape[0]
-        self.processor(*(np.asarray(x)[:size] for x in inputs))
-        calls = list(compress(self.processor.calls(), own))
+        few = [np.asarray(x)[:size] for x in inputs]
+        self.processor(*few)
+        calls = list(compress(self.processor.calls(*few), own))
         (sampler,) = in_turn([lambda: profile.replay(calls)])
         samples = sampler.best()
         wholes = [(sum(sample),) for sample in samples]

@@ -103,7 +103,7 @@ def profile(executable: Executable, inputs: Sequence[Any] = (), repeats: int | N
     """Profiles a run on `inputs`, or on random ones; without `repeats`, as many as fit into a second."""
     inputs = tuple(inputs) or executable.random_inputs()
     executable(*inputs)
-    calls = executable.calls()
+    calls = executable.calls(*inputs)
 
     def inside() -> Sample:
         with executable.lock:

@@ -13,14 +13,14 @@ Kernels that TVM wrote, and those that threads share in part only, are called on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import LOWERED, function, integer, loop, sequence, var
+from lhcc.ir.tir import function, integer, is_lowered, loop, sequence, statements, var
 from lhcc.runtime.steps import Ref, Step
 
 Kernel = Any
@@ -53,7 +53,7 @@ def together(steps: Sequence[Step], kernels: Mapping[str, Kernel], threads: int)
             continue
         extents[name] = int(work.extent) if _is_parallel(work) else 1
         if threads > 1:
-            made[name], made[f"{name}_part"] = _divide(name, kernel)
+            made[name], made[f"{name}_part"] = _divide(name, kernel, extents[name])
     found: list[Step] = []
     for ours, group in groupby(steps, lambda step: step.kernel in extents):
         stretch = list(group)
@@ -68,9 +68,9 @@ def together(steps: Sequence[Step], kernels: Mapping[str, Kernel], threads: int)
 
 def _work(kernel: Kernel) -> Stmt | None:
     """The last statement of a kernel of ours, if only views stand before it where threads share it; else none."""
-    if kernel.attrs is None or LOWERED not in kernel.attrs:
+    if not is_lowered(kernel):
         return None
-    *before, work = _flat(kernel.body)
+    *before, work = statements(kernel.body)
     if _is_parallel(work):
         return work if all(isinstance(statement, T.Bind | T.DeclBuffer) for statement in before) else None
     return None if any(map(_is_parallel, before)) else work
@@ -80,13 +80,11 @@ def _is_parallel(statement: Stmt) -> bool:
     return isinstance(statement, T.For) and statement.kind == T.stmt.ForKind.PARALLEL
 
 
-def _divide(name: str, kernel: Kernel) -> tuple[Kernel, Kernel]:
-    """What calls the kernel's part in each of the threads that share it, and that part."""
-    *before, work = _flat(kernel.body)
-    thread, extent = var("thread"), 1
-    if _is_parallel(work):
-        thread, work, extent = work.loop_var, work.body, int(work.extent)
-    part = function([*kernel.params, thread], [*before, work]).with_attrs(kernel.attrs)
+def _divide(name: str, kernel: Kernel, extent: int) -> tuple[Kernel, Kernel]:
+    """What calls the kernel's part in each of the `extent` threads that share it, and that part."""
+    *before, work = statements(kernel.body)
+    thread, body = (work.loop_var, work.body) if _is_parallel(work) else (var("thread"), work)
+    part = function([*kernel.params, thread], [*before, body]).with_attrs(kernel.attrs)
     handles, index = [var(f"a{i}", "handle") for i in range(len(kernel.params))], var("thread")
     whole = function(handles, [loop(index, extent, [_call(f"{name}_part", handles, index)], parallel=True)])
     return whole, part
@@ -132,12 +130,3 @@ def _call(kernel: str, handles: Sequence[Any], number: Any = None) -> Stmt:
 
 def _pragma(key: str, body: Stmt) -> Stmt:
     return T.AttrStmt(integer(0), key, integer(1), body)
-
-
-def _flat(statement: Stmt) -> Iterator[Stmt]:
-    """Nested sequences as one."""
-    if isinstance(statement, T.SeqStmt):
-        for inner in statement.seq:
-            yield from _flat(inner)
-    else:
-        yield statement

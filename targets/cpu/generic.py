@@ -8,10 +8,12 @@ import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
+from lhcc.ir.tir import is_lowered
+
 
 def schedule(function: Any, lanes: int, threads: int) -> Any:
     """The scheduled function; one whose loops do not fit the pattern is returned as it was."""
-    if "lhcc.lowered" in (function.attrs or {}):
+    if is_lowered(function):
         return function
     scheduled = Schedule(tvm.IRModule({"main": function}), error_render_level="none")
     try:

@@ -19,6 +19,7 @@ from tvm.s_tir.schedule import Trace
 
 from lhcc.ir.graph import plain
 from lhcc.ir.log import Log
+from lhcc.ir.tir import is_lowered
 from lhcc.passes.lower_generic import LowerGeneric
 from lhcc.pipeline import graph_passes, run
 from lhcc.targets.base import Options
@@ -43,7 +44,7 @@ class TunedSchedule:
 
     def __call__(self, function: Any) -> Any:
         usual = partial(schedule, lanes=self.machine.lanes, threads=self.options.threads)
-        if self.options.tuning is None or not _is_open(function):
+        if self.options.tuning is None or is_lowered(function):
             return usual(function)
         known = Database(self.options.tuning).find(workload(function), setting(self.machine, self.options))
         trace = (known.choice or {}).get("trace", "")
@@ -56,7 +57,7 @@ def tasks(mod: tvm.IRModule, target: Any, machine: Machine, options: Options) ->
     found: list[Any] = []
 
     def collect(function: Any) -> Any:
-        if _is_open(function) and _is_plain(function):
+        if not is_lowered(function) and _is_plain(function):
             found.append(function)
         return function
 
@@ -79,10 +80,6 @@ def _replayed(function: Any, trace: str) -> Any:
     state = Schedule(_module(function), seed=SEED)  # some decisions are not in the trace: they are drawn again, alike
     Trace.apply_json_to_schedule(json.loads(trace), state)
     return state.mod["main"]
-
-
-def _is_open(function: Any) -> bool:
-    return "lhcc.lowered" not in (function.attrs or {})
 
 
 def _is_plain(function: Any) -> bool:

@@ -13,6 +13,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.s_tir.pipeline import default_s_tir_pipeline
 
+from lhcc.ir.tir import is_lowered
 from lhcc.targets.cuda.tir import WAIT
 
 WAITING = 90  # from this capability on, kernels can wait for the one before: see device.cuh
@@ -59,7 +60,7 @@ def generate(kernels: Mapping[str, Any], arch: str) -> Source:
     named = {name: function.with_attr("global_symbol", name) for name, function in kernels.items()}
     device: dict[Any, Any] = {}
     for written in (True, False):
-        group = {n: f for n, f in named.items() if ("lhcc.lowered" in f.attrs) == written}
+        group = {n: f for n, f in named.items() if is_lowered(f) == written}
         if group:
             device.update(_split(tvm.IRModule(group), target, written))
     waits = int(arch.removeprefix("sm_")) >= WAITING

@@ -13,13 +13,14 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from lhcc.errors import TargetError
+from lhcc.ir.tir import is_lowered
 
 THREADS = 128
 
 
 def schedule(function: Any) -> Any:
     """The function with its threads bound; refused when its steps cannot be one kernel."""
-    if "lhcc.lowered" in (function.attrs or {}):
+    if is_lowered(function):
         return function
     try:
         return _schedule(function)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import tirx as T
 
-from lhcc.ir.tir import integer, sequence, var
+from lhcc.ir.tir import LOWERED, integer, sequence, var
 
 Expr = Any
 Stmt = Any
@@ -86,6 +86,4 @@ class Threads:
             axis = T.IterVar((0, extent), index, T.IterVar.ThreadIndex, tag)
             code = T.AttrStmt(axis, "thread_extent", integer(extent), code)
         launch = [*grid, threads, shared, held]
-        return T.PrimFunc(parameters, code).with_attr(
-            {"tirx.noalias": True, "lhcc.lowered": True, "lhcc.launch": launch}
-        )
+        return T.PrimFunc(parameters, code).with_attr({"tirx.noalias": True, LOWERED: True, "lhcc.launch": launch})

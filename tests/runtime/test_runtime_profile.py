@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lhcc.runtime import peak as peak_module
 from lhcc.runtime import threads
+from lhcc.runtime.executable import SMALL
 from lhcc.runtime.peak import Peak
 from lhcc.runtime.profile import summarise
 
@@ -29,6 +31,24 @@ def deep(lower: Any, host_target: Any, conv_module: Any) -> Any:
     from lhcc.runtime.build import build
 
     return build(lower(conv_module(8, 16, 12)), host_target, jobs=1)
+
+
+def test_calls_read_the_inputs_that_they_are_given(lower: Any, host_target: Any, conv_module: Any) -> None:
+    """Large ones are read where they lie, and none of them is kept."""
+    from lhcc.runtime.build import build
+    from lhcc.runtime.memory import allocate
+
+    executable = build(lower(conv_module(2, 16, 96)), host_target, jobs=1)
+    spec = executable.inputs[0]
+    assert spec.nbytes > SMALL
+    first, second = (allocate(spec.nbytes).view(spec.dtype).reshape(spec.shape) for _ in range(2))
+    first[...], second[...] = executable.random_inputs(1)[0], executable.random_inputs(2)[0]
+    expected = executable(second)
+    executable(first)
+    calls = executable.calls(second)
+    for kernel, args in calls:
+        kernel(*args)
+    np.testing.assert_array_equal(np.from_dlpack(calls[-1][1][-1]), expected)
 
 
 def tries() -> Iterator[int]:

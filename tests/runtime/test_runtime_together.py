@@ -137,7 +137,7 @@ def test_calls_one_by_one_give_the_same_answer(threads: int, host_target: Any) -
     executable = Executable(build_program(chain.lowered(), host_target, threads=threads))
     x = whole_numbers()
     executable(x)
-    calls = executable.calls()
+    calls = executable.calls(x)
     assert len(calls) == len(chain.letters)
     for kernel, args in calls:
         kernel(*args)
